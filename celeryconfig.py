@@ -1,0 +1,1 @@
+optly_celery/celeryconfig.py

@@ -1,0 +1,39 @@
+"""Optimizely events through Celery: never lost, never in the way.
+
+``EventDispatcher`` is what the Optimizely SDK is given; everything else is for those who need it.
+Importing this package opens nothing and starts nothing.
+"""
+
+from .errors import (
+    DeadLetterError,
+    DeliveryError,
+    NoSuchDeadLetterError,
+    NotAnEventError,
+    OptlyCeleryError,
+    PermanentDeliveryError,
+    PublishError,
+    SettingsError,
+    TransientDeliveryError,
+)
+from .event_dispatcher import EventDispatcher, dispatch, dispatch_event
+from .runtime import stats
+from .settings import Settings
+from .version import __version__
+
+__all__ = [
+    "DeadLetterError",
+    "DeliveryError",
+    "EventDispatcher",
+    "NoSuchDeadLetterError",
+    "NotAnEventError",
+    "OptlyCeleryError",
+    "PermanentDeliveryError",
+    "PublishError",
+    "Settings",
+    "SettingsError",
+    "TransientDeliveryError",
+    "__version__",
+    "dispatch",
+    "dispatch_event",
+    "stats",
+]

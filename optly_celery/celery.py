@@ -1,0 +1,7 @@
+"""The standalone Celery app: what ``celery -A optly_celery worker`` runs."""
+
+from __future__ import annotations
+
+from .runtime import standalone_app
+
+app = standalone_app()

@@ -1,0 +1,1 @@
+"""Worker side: an event on its way from the broker to Optimizely."""

@@ -1,0 +1,117 @@
+"""One attempt to deliver one event, and what follows from it.
+
+Neither Celery nor sockets here: ``tasks.py`` turns the outcome into a Celery retry or failure,
+``transport.py`` owns the wire, ``dead_letters.py`` the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..batch import join, split
+from ..errors import (
+    DeadLetterError,
+    DeliveryError,
+    PermanentDeliveryError,
+    TransientDeliveryError,
+)
+from ..event import Event
+from .retry import RetryPolicy, is_splittable
+
+
+class Poster(Protocol):
+    """What `deliver` needs of a transport."""
+
+    def post(self, event: Event) -> None: ...
+
+
+class Keeper(Protocol):
+    """What `deliver` needs of the dead letter store."""
+
+    def keep(
+        self, event: Event, *, task_id: str, reason: str, error: str, status: int | None,
+        attempts: int, first_at: float,
+    ) -> str: ...  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """Which attempt this is; ``number`` counts from 1, a broker redelivery does not raise it.
+
+    ``first_at`` is when the event was first enqueued and ``age_s`` how long ago that is.
+    """
+
+    task_id: str
+    number: int
+    first_at: float
+    age_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where an attempt left the event: all of it delivered when every field is as by default.
+
+    ``rest`` is what has to be attempted again, in ``retry_in_s`` seconds, because of ``error``;
+    ``refused`` are the refusals of what was kept as dead letters.
+    """
+
+    rest: Event | None = None
+    retry_in_s: float = 0.0
+    error: DeliveryError | None = None
+    refused: tuple[DeliveryError, ...] = ()
+
+
+def deliver(
+    event: Event, attempt: Attempt, *, via: Poster, policy: RetryPolicy, dead: Keeper
+) -> Outcome:
+    """POST the event once, in parts if it is refused as a whole, and decide what comes next.
+
+    Nothing is lost whatever happens: each visitor is delivered, kept, or part of ``rest``. What
+    was accepted is not part of ``rest``, so only a crash can post it again.
+    """
+    waiting = [event]
+    refused: list[DeliveryError] = []
+
+    def keep(part: Event, exc: DeliveryError, reason: str) -> None:
+        # Kept before the ack: a crash in between leaves a duplicate, never a loss.
+        dead.keep(
+            part,
+            task_id=attempt.task_id,
+            reason=reason,
+            error=exc.reason,
+            status=exc.status,
+            attempts=attempt.number,
+            first_at=attempt.first_at,
+        )
+        refused.append(exc)
+
+    def later(exc: DeliveryError, at_least_s: float | None = None) -> Outcome:
+        wait_s = policy.backoff_s(attempt.number, at_least_s)
+        return Outcome(join(waiting), wait_s, exc, tuple(refused))
+
+    while waiting:
+        part = waiting[0]
+        try:
+            try:
+                via.post(part)
+            except TransientDeliveryError as exc:
+                reason = policy.gives_up(attempt.number, attempt.age_s)
+                if reason is None:
+                    return later(exc, exc.retry_after_s)
+                keep(join(waiting), exc, reason)
+                break
+            except PermanentDeliveryError as exc:
+                if is_splittable(exc.status) and len(part.visitors) > 1:
+                    waiting[:1] = split(part)
+                    continue
+                keep(part, exc, exc.reason)
+        except DeadLetterError as exc:
+            # Neither delivered nor kept, so it stays in the queue, however many attempts it had.
+            return later(
+                TransientDeliveryError(
+                    f"{part.summary}: dead letter store: {exc}", reason="dead_letter_store"
+                )
+            )
+        waiting.pop(0)
+    return Outcome(refused=tuple(refused))

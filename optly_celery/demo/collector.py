@@ -1,0 +1,196 @@
+"""A stand-in for the Event API on loopback, which records what it receives and can misbehave.
+
+HTTP/1.1 with kept connections, on an asyncio loop in a thread of its own, so that thousands of
+slow answers cost no threads and benchmarks measure the worker, not this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from http import HTTPStatus
+
+from ..errors import OptlyCeleryError
+
+_MAX_HEADER_BYTES = 65_536
+_START_LIMIT_S = 10.0
+
+
+class CollectorError(OptlyCeleryError):
+    """The collector could not be started."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to do with one request.
+
+    ``status`` None closes the connection without an answer. ``delay_s`` passes between taking
+    the request and answering it.
+    """
+
+    status: int | None = 204
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request: what came, when (``time.monotonic``), and what it was answered."""
+
+    at: float
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    answer: Answer
+
+
+Choice = Callable[[str, str, bytes], "Answer | None"]
+"""Chooses an answer by method, target and body; None means the usual one."""
+
+
+class Collector:
+    """A server on loopback. Use it as a context manager.
+
+    For each request: the next scripted answer, else ``down``, else what ``choose`` says, else
+    204. ``received`` grows by one entry a request, before its answer is sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        latency_s: float = 0.0,
+        choose: Choice | None = None,
+        keep: bool = True,
+    ) -> None:
+        self.received: list[Received] = []
+        self.count = 0
+        self.down: Answer | None = None
+        self.latency_s = latency_s
+        self.choose = choose
+        self._keep = keep
+        self._host, self._port = host, port
+        self._script: deque[Answer] = deque()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
+        self._started = threading.Event()
+        self._failed: OSError | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """Where to POST."""
+        return f"http://{self._host}:{self._port}/v1/events"
+
+    def script(self, *answers: Answer | int) -> None:
+        """Answer the next requests like this, in this order; a number is a status."""
+        self._script.extend(Answer(a) if isinstance(a, int) else a for a in answers)
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            CollectorError: the port is taken, or not ours to take.
+        """
+        self._thread.start()
+        self._started.wait(_START_LIMIT_S)
+        if self._failed is not None:
+            raise CollectorError(
+                f"cannot listen on {self._host}:{self._port} "
+                f"({self._failed.strerror}): choose another port, or 0 for a free one"
+            ) from self._failed
+
+    def stop(self) -> None:
+        """Close every connection and stop listening; what was received stays."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_START_LIMIT_S)
+
+    def __enter__(self) -> Collector:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            server = self._loop.run_until_complete(
+                asyncio.start_server(self._serve, self._host, self._port, backlog=1024)
+            )
+        except OSError as exc:
+            self._failed = exc
+            self._started.set()
+            return
+        self._port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        try:
+            self._loop.run_forever()
+        finally:
+            server.close()
+            for task in self._connections:
+                task.cancel()
+            self._loop.run_until_complete(
+                asyncio.gather(*self._connections, return_exceptions=True)
+            )
+            self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine of a server always has one
+        self._connections.add(task)
+        try:
+            while await self._serve_one(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass  # the other side went away, which is its right
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, _, rest = head.partition(b"\r\n")
+        method, target, _ = line.decode("latin-1").split(" ", 2)
+        headers = {k.lower(): v for k, v in BytesParser().parsebytes(rest).items()}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        answer = self._answer(method, target, body)
+        self.count += 1
+        if self._keep:
+            self.received.append(Received(time.monotonic(), method, target, headers, body, answer))
+        if (wait_s := answer.delay_s + self.latency_s) > 0:
+            await asyncio.sleep(wait_s)
+        if answer.status is None:
+            return False
+        fields = {"Content-Length": "0", **answer.headers}
+        lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        await writer.drain()
+        return headers.get("connection", "").lower() != "close"
+
+    def _answer(self, method: str, target: str, body: bytes) -> Answer:
+        if self._script:
+            return self._script.popleft()
+        if self.down is not None:
+            return self.down
+        chosen = self.choose(method, target, body) if self.choose else None
+        return chosen or Answer()
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"

@@ -1,0 +1,1 @@
+"""App side: an event on its way to the broker."""

@@ -1,0 +1,104 @@
+"""Every error this package raises, in one tree.
+
+::
+
+    OptlyCeleryError
+    ├── SettingsError            a setting is unknown or out of range
+    ├── NotAnEventError          what was dispatched is no event
+    ├── PublishError             the broker did not take a message
+    ├── DeliveryError            one attempt did not deliver
+    │   ├── TransientDeliveryError   worth another attempt
+    │   └── PermanentDeliveryError   not worth another attempt
+    └── DeadLetterError          the dead letter store did not answer
+        └── NoSuchDeadLetterError    no dead letter has this id
+
+No message, argument or ``repr`` here holds event data: Celery shows them in its
+log and in Flower. A ``reason`` is a short snake_case word, made for counting.
+"""
+
+from __future__ import annotations
+
+
+class OptlyCeleryError(Exception):
+    """Root of the tree."""
+
+
+class SettingsError(OptlyCeleryError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class NotAnEventError(OptlyCeleryError):
+    """What was dispatched cannot become an event.
+
+    ``reason`` is one of ``no_url``, ``bad_verb``, ``bad_headers``,
+    ``params_not_an_object``, ``params_not_json`` and ``too_large``.
+    """
+
+    def __init__(self, message: str, *, reason: str = "not_an_event") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PublishError(OptlyCeleryError):
+    """The broker did not take a message within the publish timeout.
+
+    ``reason`` is one of ``broker_unreachable``, ``broker_timeout``,
+    ``broker_out_of_memory``, ``broker_read_only``, ``broker_refused`` and ``broker_error``.
+    """
+
+    def __init__(self, message: str, *, reason: str = "broker_error") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DeliveryError(OptlyCeleryError):
+    """One attempt did not deliver; ``status`` is the HTTP status, if there was an answer."""
+
+    def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments are not in ``args``, which is all that pickle would replay;
+        # a prefork worker pickles what its children raise.
+        return _revive, (type(self), self.args[0], dict(self.__dict__))
+
+
+class TransientDeliveryError(DeliveryError):
+    """Worth another attempt.
+
+    ``retry_after_s`` is what the endpoint asked for, in seconds from now; ``retry_in_s`` is what
+    the retry policy decided, and is set only once it has.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        retry_in_s: float | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, status=status)
+        self.retry_after_s = retry_after_s
+        self.retry_in_s = retry_in_s
+
+
+class PermanentDeliveryError(DeliveryError):
+    """No further attempt would help."""
+
+
+class DeadLetterError(OptlyCeleryError):
+    """The dead letter store did not take or give what it was asked to."""
+
+
+class NoSuchDeadLetterError(DeadLetterError):
+    """No dead letter has this id: replayed, purged or expired meanwhile."""
+
+
+def _revive(cls: type[DeliveryError], message: str, state: dict[str, object]) -> DeliveryError:
+    error = cls(message, reason="")
+    error.__dict__.update(state)
+    return error

@@ -1,0 +1,15 @@
+"""Names that more than one room, or another program, relies on."""
+
+from __future__ import annotations
+
+DELIVER_TASK = "optly_celery.deliver"
+"""The task's name: with its arguments, a public wire format."""
+
+ENQUEUED_AT_HEADER = "optly_enqueued_at"
+"""Message header: when the event was first enqueued, in seconds since the epoch."""
+
+US_HOST = "logx.optimizely.com"
+EU_HOST = "eu.logx.optimizely.com"
+
+REFUSED_HEADER = "optly_refused"
+"""Message header: how many of the event's parts earlier attempts have kept as dead letters."""

@@ -1,0 +1,145 @@
+"""The deliver task. Found by ``autodiscover_tasks`` and by ``include``.
+
+``optly_celery.deliver(url, verb, params, headers=None)`` on the queue ``optimizely``, plain JSON,
+is a public wire format: any Celery message protocol 2 producer may enqueue it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import worker_init
+
+from .deliver.delivery import Attempt, Outcome
+from .deliver.delivery import deliver as attempt_delivery
+from .errors import (
+    DeadLetterError,
+    NotAnEventError,
+    PermanentDeliveryError,
+    SettingsError,
+    TransientDeliveryError,
+)
+from .event import Event
+from .names import DELIVER_TASK, REFUSED_HEADER
+from .runtime import runtime_of
+from .worker import DeliverTask, HandBack
+
+logger = logging.getLogger(__name__)
+
+_HAND_BACK_S = 30.0
+
+
+@shared_task(  # type: ignore[untyped-decorator, unused-ignore]
+    bind=True,
+    base=DeliverTask,
+    name=DELIVER_TASK,
+    autoretry_for=(TransientDeliveryError,),
+    throws=(PermanentDeliveryError,),  # expected: logged in a line, without a traceback
+    # The settings of the app decide, per call: see DeliverTask.retry. These are their defaults.
+    retry_backoff=1,
+    retry_backoff_max=300,
+    retry_jitter=True,
+    max_retries=None,  # RetryPolicy ends it, with a dead letter instead of an exception
+    acks_late=True,
+    reject_on_worker_lost=True,
+    acks_on_failure_or_timeout=False,  # a time limit hits in the middle of a POST: not done
+    ignore_result=True,
+    serializer="json",
+)
+def deliver(
+    self: DeliverTask,
+    url: str,
+    verb: str,
+    params: dict[str, Any] | str,
+    headers: dict[str, str] | None = None,
+) -> None:
+    """POST one event to Optimizely.
+
+    Ends as SUCCESS when the endpoint has answered 2xx, as RETRY when there will be another
+    attempt, and as FAILURE when the event, or a part of it, was kept as a dead letter.
+    """
+    try:
+        outcome = _attempt(self, url, verb, params, headers)
+    except (DeadLetterError, SettingsError) as exc:
+        raise HandBack(str(exc), _HAND_BACK_S) from None
+    refused = self.request.get(REFUSED_HEADER, 0) + len(outcome.refused)
+    if outcome.rest is not None and outcome.error is not None:
+        # The retry carries what is left, not what has been delivered or kept.
+        rest = outcome.rest
+        self.request.update(args=[url, verb, rest.wire_params], **{REFUSED_HEADER: refused})
+        raise TransientDeliveryError(
+            str(outcome.error),
+            reason=outcome.error.reason,
+            status=outcome.error.status,
+            retry_in_s=outcome.retry_in_s,
+        )
+    if outcome.refused:
+        last = outcome.refused[-1]
+        raise PermanentDeliveryError(
+            f"{last} ({refused} kept as dead letter)", reason=last.reason, status=last.status
+        )
+    if refused:
+        raise PermanentDeliveryError(
+            f"the rest was delivered ({refused} kept as dead letter by earlier attempts)",
+            reason="partly_refused",
+        )
+
+
+def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) -> Outcome:
+    runtime = runtime_of(task.app)
+    first_at = task.enqueued_at()
+    attempt = Attempt(
+        task_id=str(task.request.id),
+        number=task.request.retries + 1,
+        first_at=first_at,
+        age_s=time.time() - first_at,
+    )
+    dead = runtime.dead_letters
+
+    def keep(event: Event, reason: str) -> PermanentDeliveryError:
+        dead.keep(
+            event,
+            task_id=attempt.task_id,
+            reason=reason,
+            error=reason,
+            status=None,
+            attempts=attempt.number,
+            first_at=first_at,
+        )
+        return PermanentDeliveryError(f"{event.summary}: {reason}", reason=reason)
+
+    try:
+        event = Event.of(url, params, verb, headers)
+    except NotAnEventError as exc:
+        return Outcome(refused=(keep(Event.raw(url, params, verb, headers), exc.reason),))
+    try:
+        return attempt_delivery(
+            event, attempt, via=runtime.transport, policy=runtime.policy, dead=dead
+        )
+    except SoftTimeLimitExceeded:
+        late = TransientDeliveryError(f"{event.summary}: soft time limit", reason="time_limit")
+        return Outcome(event, runtime.policy.backoff_s(attempt.number), late)
+    except DeadLetterError:
+        raise
+    except Exception:
+        # A fault of this package must not cost the event: Celery acks a task that raised.
+        logger.exception("unexpected error: %s", event.summary)
+        return Outcome(refused=(keep(event, "unexpected_error"),))
+
+
+@worker_init.connect(weak=False)  # type: ignore[untyped-decorator, unused-ignore]
+def _check_settings(sender: Any = None, **_: Any) -> None:
+    """Refuse to start a worker that is set up wrong, before it takes a single message."""
+    try:
+        runtime = runtime_of(sender.app)
+        runtime.settings  # noqa: B018 - read, and so checked
+        runtime.dead_letters  # noqa: B018
+    except SettingsError as exc:
+        # Celery logs and swallows what a signal receiver raises, except an exit.
+        print(f"optly_celery: {exc}", file=sys.stderr)
+        raise SystemExit(78) from None  # EX_CONFIG
