@@ -1,0 +1,62 @@
+# make demo   see the pipeline run          make test    run every test that needs no container
+# make check  format, lint, types, imports  make help    the rest
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-sdks check format benchmarks coverage clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## install into .venv, then run the one-command tour
+	@$(BIN)/optly-celery demo
+
+test: $(VENV)/.dev ## every test that needs no container engine
+	$(BIN)/python -m pytest
+
+test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs and Celery versions
+	$(BIN)/nox
+
+check: $(VENV)/.dev ## format, lint, types and imports, as CI does
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+coverage: $(VENV)/.dev ## the tests, and what they do not reach
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+benchmarks: $(VENV)/.dev ## the numbers in the README and in docs/
+	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/drain.py
+
+clean: ## remove .venv and what tools left behind
+	rm -rf $(VENV) .nox build *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	       "Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Python could not make a virtual environment: install its venv module" \
+	       "(Debian, Ubuntu: apt install python3-venv) and try again." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made setup.cfg pyproject.toml
+	@echo "Installing into $(VENV); the first time takes a minute."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made setup.cfg pyproject.toml
+	@echo "Installing into $(VENV); the first time takes a minute or two."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.demo
