@@ -6,6 +6,7 @@
     ├── SettingsError            a setting is unknown or out of range
     ├── NotAnEventError          what was dispatched is no event
     ├── PublishError             the broker did not take a message
+    ├── OutboxError              the local file did not take or give an event
     ├── DeliveryError            one attempt did not deliver
     │   ├── TransientDeliveryError   worth another attempt
     │   └── PermanentDeliveryError   not worth another attempt
@@ -22,6 +23,11 @@ from __future__ import annotations
 class OptlyCeleryError(Exception):
     """Root of the tree."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments are not in ``args``, which is all that pickle would replay;
+        # a prefork worker pickles what its children raise.
+        return _revive, (type(self), self.args, dict(self.__dict__))
+
 
 class SettingsError(OptlyCeleryError):
     """A setting is unknown, of the wrong type or out of range."""
@@ -34,7 +40,7 @@ class NotAnEventError(OptlyCeleryError):
     ``params_not_an_object``, ``params_not_json`` and ``too_large``.
     """
 
-    def __init__(self, message: str, *, reason: str = "not_an_event") -> None:
+    def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -43,10 +49,23 @@ class PublishError(OptlyCeleryError):
     """The broker did not take a message within the publish timeout.
 
     ``reason`` is one of ``broker_unreachable``, ``broker_timeout``,
-    ``broker_out_of_memory``, ``broker_read_only``, ``broker_refused`` and ``broker_error``.
+    ``broker_out_of_memory``, ``broker_read_only``, ``broker_refused``, ``broker_error`` and, in
+    an app with ``task_always_eager``, ``eager_delivery_failed``.
     """
 
-    def __init__(self, message: str, *, reason: str = "broker_error") -> None:
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class OutboxError(OptlyCeleryError):
+    """The outbox file did not take or give an event; what it holds stays where it is.
+
+    ``reason`` is one of ``outbox_full``, ``outbox_disk_full``, ``outbox_read_only``,
+    ``outbox_damaged``, ``outbox_foreign``, ``outbox_gone``, ``outbox_closed`` and ``outbox_io``.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -58,11 +77,6 @@ class DeliveryError(OptlyCeleryError):
         super().__init__(message)
         self.reason = reason
         self.status = status
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments are not in ``args``, which is all that pickle would replay;
-        # a prefork worker pickles what its children raise.
-        return _revive, (type(self), self.args[0], dict(self.__dict__))
 
 
 class TransientDeliveryError(DeliveryError):
@@ -98,7 +112,9 @@ class NoSuchDeadLetterError(DeadLetterError):
     """No dead letter has this id: replayed, purged or expired meanwhile."""
 
 
-def _revive(cls: type[DeliveryError], message: str, state: dict[str, object]) -> DeliveryError:
-    error = cls(message, reason="")
+def _revive(
+    cls: type[OptlyCeleryError], args: tuple[object, ...], state: dict[str, object]
+) -> OptlyCeleryError:
+    error = cls.__new__(cls, *args)
     error.__dict__.update(state)
     return error

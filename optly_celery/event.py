@@ -8,7 +8,9 @@ again in a worker gives the same bytes.
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,10 @@ MAX_OBJECT_BYTES = 3_500_000
 """Largest JSON object that the Event API takes (Event API, "Bundle events and visitors")."""
 
 VERBS = ("GET", "POST")
+
+_encode = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make one for each call
+
+_HOST = re.compile(r"[a-z0-9.:_-]{1,253}")  # nothing else is let into a log line
 
 _MARKER = '"__type__"'  # kombu's JSON decoder turns objects with this key into Python types
 
@@ -62,7 +68,7 @@ class Event:
         try:
             if isinstance(params, str):
                 params = json.loads(params)
-            body = json.dumps(params, allow_nan=False)
+            body = _encode(params)
         except (TypeError, ValueError, RecursionError) as exc:
             # Neither the text nor the cause: both quote the event.
             raise NotAnEventError(
@@ -70,7 +76,7 @@ class Event:
             ) from None
         if not isinstance(params, dict):
             raise NotAnEventError("params are not an object", reason="params_not_an_object")
-        event = cls(url, name, params, headers, body)
+        event = cls(url, name, params, None if headers is None else dict(headers), body)
         if len(body) > MAX_OBJECT_BYTES and len(event.visitors) <= 1:
             raise NotAnEventError(
                 f"one visitor of {len(body):,} bytes; the Event API takes {MAX_OBJECT_BYTES:,}",
@@ -100,12 +106,7 @@ class Event:
     @property
     def message_body(self) -> str:
         """The task message's body: Celery's message protocol 2, plain JSON."""
-        params = json.dumps(self.body) if _MARKER in self.body else self.body
-        return (
-            f'[[{json.dumps(self.url)}, "{self.verb}", {params}], '
-            f'{{"headers": {json.dumps(self.headers)}}}, '
-            '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
-        )
+        return message_body(self.url, self.verb, headers_text(self.headers), self.body)
 
     @property
     def summary(self) -> str:
@@ -113,25 +114,49 @@ class Event:
 
         For example ``POST logx.optimizely.com, project 111001, 2 events, 734 B``.
         """
-        count = sum(map(_count_events, self.visitors))
-        noun = "event" if count == 1 else "events"
-        project = _identifier(self._param("project_id"))
-        verb = self.verb if self.verb in VERBS else "?"
-        return f"{verb} {_host(self.url)}, project {project}, {count} {noun}, {self.size}"
+        project = identifier(self._param("project_id"))
+        return summarise(self.verb, self.url, project, self.count, len(self.body))
 
     @property
-    def size(self) -> str:
-        """Size of the body, for people: ``734 B``, ``12.3 kB``, ``3.4 MB``."""
-        count = len(self.body)
-        if count < 1000:
-            return f"{count} B"
-        return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+    def count(self) -> int:
+        """How many of the SDK's events (an impression, a conversion) this one holds."""
+        return sum(map(_count_events, self.visitors))
 
     def _param(self, key: str) -> Any:
         return self.params.get(key) if isinstance(self.params, Mapping) else None
 
     def __repr__(self) -> str:
         return f"<Event {self.summary}>"
+
+
+def message_body(url: str, verb: str, headers: str, body: str) -> str:
+    """The deliver task's message body; ``headers`` and ``body`` are JSON texts."""
+    params = json.dumps(body) if _MARKER in body else body
+    return (
+        f'[[{json.dumps(url)}, "{verb}", {params}], {{"headers": {headers}}}, '
+        '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+    )
+
+
+def headers_text(headers: Mapping[str, str] | None) -> str:
+    """Headers as JSON; the SDK gives every event the same ones, so this is a lookup."""
+    return "null" if headers is None else _headers_text(tuple(headers.items()))
+
+
+@functools.lru_cache(maxsize=64)
+def _headers_text(items: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(items))
+
+
+def summarise(verb: str, url: object, project: str, count: int, size: int) -> str:
+    """`Event.summary`, by its parts; ``size`` is in bytes."""
+    if size < 1000:
+        amount = f"{size} B"
+    else:
+        amount = f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
+    noun = "event" if count == 1 else "events"
+    known = verb if verb in VERBS else "?"
+    return f"{known} {_host(url)}, project {project}, {count} {noun}, {amount}"
 
 
 def _are_headers(headers: object) -> bool:
@@ -148,7 +173,7 @@ def _count_events(visitor: object) -> int:
     return sum(len(e) for e in events if isinstance(e, list))
 
 
-def _identifier(value: object) -> str:
+def identifier(value: object) -> str:
     """A project id as text; anything that does not look like one might be personal data."""
     text = str(value) if isinstance(value, (str, int)) else ""
     return text if text.isascii() and text.isalnum() and len(text) <= 32 else "unknown"
@@ -156,6 +181,7 @@ def _identifier(value: object) -> str:
 
 def _host(url: object) -> str:
     try:
-        return (urlsplit(url).hostname if isinstance(url, str) else None) or "unknown"
+        host = (urlsplit(url).hostname if isinstance(url, str) else None) or ""
     except ValueError:
         return "unknown"
+    return host if _HOST.fullmatch(host) else "unknown"

@@ -1,77 +1,58 @@
-"""Dead letters: events kept for a person. The only module that imports redis.
+"""The store of dead letters: events kept for a person. The only module that imports redis.
 
-Three keys hold them: ``events`` (id to the letter as JSON), ``times`` (ids by last failure) and
-``reasons`` (id to reason). Every change is one transaction, and keeping the same letter twice
-leaves one, so a crash at any point leaves nothing half done and nothing counted twice.
+Three keys hold them: ``events`` and ``facts`` (by the letter's id, as JSON) and ``times`` (ids by
+last failure). Every change is one transaction or script, so a crash at any point leaves nothing
+half done. Reading changes nothing: only `keep`, which runs in workers, removes letters for their
+age, since whoever looks may do so with other settings than the workers'.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..errors import DeadLetterError, NoSuchDeadLetterError
+from ..errors import DeadLetterError, NoSuchDeadLetterError, SettingsError
 from ..event import Event
+from ..trouble import trouble
+from . import letter_json
+from .letter import ALL, DeadLetter, Fate, Filter, WholeLetter
+from .redis_url import address, for_redis_py
 
 logger = logging.getLogger(__name__)
 
-_PAGE = 100  # letters fetched or purged at once: an event may have 3.5 MB
+_PAGE = 500  # letters looked at or removed in one go, at about 300 bytes each
 _TIMEOUT_S = 5.0
+_CLAIM_S = 60  # a publish takes no longer; a killed replay holds its one letter for so long
 
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """One kept event and why it was kept. ``repr`` leaves the event out.
-
-    ``error`` is the last attempt's own reason (``http_503``) where ``reason`` says why there is
-    no other (``attempts_exhausted``); ``task_id`` is the task's id in Flower.
-    """
-
-    id: str
-    task_id: str
-    reason: str
-    error: str
-    status: int | None
-    attempts: int
-    first_at: datetime
-    last_at: datetime
-    summary: str
-    event: Event = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filter:
-    """Which letters are meant; the default means all. Ages count from the last failure."""
-
-    reason: str | None = None
-    status: int | None = None
-    older_than_s: float | None = None
-    newer_than_s: float | None = None
-
-    def matches(self, letter: DeadLetter) -> bool:
-        return (self.reason is None or self.reason == letter.reason) and (
-            self.status is None or self.status == letter.status
-        )
+# A script, since two workers at once must not count one letter twice.
+_EXPIRE = """
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+if #ids > 0 then
+  redis.call('ZREM', KEYS[1], unpack(ids))
+  redis.call('HDEL', KEYS[2], unpack(ids))
+  redis.call('HDEL', KEYS[3], unpack(ids))
+  redis.call('INCRBY', KEYS[4], #ids)
+end
+return #ids
+"""
 
 
 class DeadLetters:
     """The store, on a Redis-protocol server; made without connecting.
 
-    Every method raises `DeadLetterError` when the server does not answer within 5 seconds or
-    refuses.
+    Every method raises `DeadLetterError` when the server refuses, or leaves a command without an
+    answer for 5 seconds.
+
+    Raises:
+        SettingsError: the URL is not one that redis-py understands.
     """
 
     def __init__(
@@ -82,19 +63,26 @@ class DeadLetters:
         key_prefix: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._redis = redis.Redis.from_url(
-            _for_redis_py(url),
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),  # type: ignore[no-untyped-call, unused-ignore]
-        )
+        try:
+            self._redis = redis.Redis.from_url(
+                for_redis_py(url),
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                # Once more when an idle connection turns out dead; not after waiting in vain.
+                retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),  # type: ignore[no-untyped-call, unused-ignore]
+            )
+            self._address = address(url)
+        except ValueError:
+            # Not chained: the text may quote a part of the password.
+            raise SettingsError(
+                "optly_dead_letter_url (by default the broker's URL) is not like "
+                "redis://:password@host:6379/0, with the password percent-encoded"
+            ) from None
         self._max_age_s = max_age_s
         self._clock = clock
         base = f"{key_prefix}optly_celery:dead-letters:"
-        self._events, self._times, self._reasons = (
-            base + k for k in ("events", "times", "reasons")
-        )
-        self._expired = base + "expired"
+        self._events, self._facts, self._times = (base + k for k in ("events", "facts", "times"))
+        self._expired, self._claims = base + "expired", base + "replaying:"
 
     def keep(
         self,
@@ -109,170 +97,140 @@ class DeadLetters:
     ) -> str:
         """Store one letter and return its id; it is in Redis when this returns.
 
-        The id follows from task and event, so a redelivered task keeps its letter once.
+        The id follows from task and event, so a redelivered task keeps its letter once, and an
+        event that is refused again after its replay, by another task, gets a letter of its own.
         Letters older than the setting's age are removed, counted and warned of.
         """
-        letter_id = hashlib.sha256(f"{task_id}\n{event.url}\n{event.body}".encode()).hexdigest()[
-            :16
-        ]
+        letter_id = letter_json.letter_id(task_id, event)
         now = self._clock()
-        record = {
-            "task_id": task_id,
-            "reason": reason,
-            "error": error,
-            "status": status,
-            "attempts": attempts,
-            "first_at": first_at,
-            "last_at": now,
-            "event": {
-                "url": event.url,
-                "verb": event.verb,
-                "headers": event.headers,
-                "params": event.params,
-            },
-        }
-        with _translated():
+        facts = letter_json.facts_text(
+            event,
+            task_id=task_id,
+            reason=reason,
+            error=error,
+            status=status,
+            attempts=attempts,
+            first_at=first_at,
+            last_at=now,
+        )
+        with self._asking():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.hset(self._events, letter_id, json.dumps(record))
+            pipe.hset(self._events, letter_id, letter_json.event_text(event))
+            pipe.hset(self._facts, letter_id, facts)
             pipe.zadd(self._times, {letter_id: now})
-            pipe.hset(self._reasons, letter_id, reason)
             pipe.execute()
         logger.warning(
             "dead letter %s: %s, attempt %d: %s", letter_id, event.summary, attempts, reason
         )
-        # The letter is safe; a failure to clean up is the next call's to mend.
-        with contextlib.suppress(DeadLetterError):
+        try:
             self._expire(now)
+        except DeadLetterError as exc:
+            # The letter is safe; to clean up is the next call's business.
+            logger.warning("dead letters past their age could not be removed: %s", exc)
         return letter_id
 
-    def ids(self, where: Filter = Filter()) -> list[str]:
-        """Ids of the letters within the filter's ages, oldest failure first.
-
-        Reason and status are in the letters themselves: `list` looks at those.
-        """
+    def ids(self, where: Filter = ALL) -> list[str]:
+        """Ids of the letters within the filter's ages, whatever else it says; oldest first."""
         now = self._clock()
         least = "-inf" if where.newer_than_s is None else str(now - where.newer_than_s)
         most = "+inf" if where.older_than_s is None else str(now - where.older_than_s)
-        with _translated():
+        with self._asking():
             found = self._redis.zrangebyscore(self._times, least, most)
         return [letter_id.decode() for letter_id in cast("list[bytes]", found)]
 
-    def list(self, where: Filter = Filter()) -> Iterator[DeadLetter]:
+    def list(self, where: Filter = ALL, *, newest_first: bool = False) -> Iterator[DeadLetter]:
         """The letters that match, oldest failure first, fetched a page at a time."""
         ids = self.ids(where)
+        if newest_first:
+            ids.reverse()
         for start in range(0, len(ids), _PAGE):
-            for letter in self._fetch(ids[start : start + _PAGE]):
-                if where.matches(letter):
-                    yield letter
+            yield from filter(where.matches, self.pick(ids[start : start + _PAGE]))
 
-    def show(self, letter_id: str) -> DeadLetter:
-        """One letter, whole.
+    def pick(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
+        """Those of these letters that are there, in this order."""
+        with self._asking():
+            found = (
+                cast("list[bytes | None]", self._redis.hmget(self._facts, [*ids])) if ids else []
+            )
+        for letter_id, text in zip(ids, found, strict=True):
+            if text is not None:
+                yield letter_json.letter_of(letter_id, text)
+
+    def show(self, letter_id: str) -> WholeLetter:
+        """One letter with its event, which is personal data.
 
         Raises:
             NoSuchDeadLetterError: there is none with this id.
         """
-        for letter in self._fetch([letter_id]):
-            return letter
-        raise NoSuchDeadLetterError(f"no dead letter has the id {letter_id}")
+        with self._asking():
+            text = cast("bytes | None", self._redis.hget(self._events, letter_id))
+        for letter in self.pick([letter_id]):
+            if text is not None:
+                return WholeLetter(**vars(letter), event=letter_json.event_from(text))
+        raise NoSuchDeadLetterError(
+            f"no dead letter has the id {letter_id}: "
+            "mistyped, or replayed, purged or removed for its age"
+        )
 
-    def replay(
-        self, letters: Iterable[DeadLetter], publish: Callable[[Event], object]
-    ) -> Iterator[DeadLetter]:
-        """Publish letters again, unchanged, and yield each once it has left the store.
+    @contextlib.contextmanager
+    def claim(self, letter_id: str) -> Iterator[bool]:
+        """Whether this letter is nobody else's to replay for the length of the block."""
+        key = self._claims + letter_id
+        with self._asking():
+            try:
+                claimed = bool(self._redis.set(key, 1, nx=True, ex=_CLAIM_S))
+            except redis.ResponseError as exc:
+                if "maxmemory" not in str(exc):
+                    raise
+                claimed = True  # a full store cannot note claims, and replaying empties it
+        try:
+            yield claimed
+        finally:
+            if claimed:
+                with contextlib.suppress(redis.RedisError, OSError):
+                    self._redis.delete(key)
 
-        A letter leaves only after the broker has its event: an interruption at any point leaves
-        at worst one event both published and kept, never one in neither place.
-        """
-        for letter in letters:
-            publish(letter.event)
-            self._remove([letter.id])
-            yield letter
+    def purge(self, ids: Sequence[str]) -> Iterator[Fate]:
+        """Delete letters without delivering them, and yield what became of each."""
+        for start in range(0, len(ids), _PAGE):
+            page = ids[start : start + _PAGE]
+            removed = self.remove(page)
+            yield from [Fate.PURGED] * removed + [Fate.GONE] * (len(page) - removed)
 
-    def purge(self, letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
-        """Delete letters without delivering them, and yield each once it is gone."""
-        for letter in letters:
-            self._remove([letter.id])
-            yield letter
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove letters, whole or not at all; how many of them were there."""
+        with self._asking():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.zrem(self._times, *ids)
+            pipe.hdel(self._facts, *ids)
+            pipe.hdel(self._events, *ids)
+            return int(pipe.execute()[0])
 
     def count_by_reason(self) -> dict[str, int]:
         """How many letters there are of each reason, most first."""
-        with _translated():
-            reasons = self._redis.hvals(self._reasons)
-        return dict(Counter(r.decode() for r in cast("list[bytes]", reasons)).most_common())
+        reasons: Counter[str] = Counter()
+        with self._asking():
+            for letter_id, text in self._redis.hscan_iter(self._facts, count=_PAGE):
+                reasons[letter_json.letter_of(letter_id.decode(), text).reason] += 1
+        return dict(reasons.most_common())
 
     def expired(self) -> int:
         """How many letters have been removed for their age since the store was made."""
-        with _translated():
+        with self._asking():
             return int(cast("bytes | None", self._redis.get(self._expired)) or 0)
 
-    def _fetch(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
-        with _translated():
-            records = self._redis.hmget(self._events, list(ids)) if ids else []
-        for letter_id, record in zip(ids, cast("list[bytes | None]", records), strict=True):
-            if record is not None:  # else replayed or purged by somebody meanwhile
-                yield _letter(letter_id, json.loads(record))
-
-    def _remove(self, ids: Sequence[str], *, expired: int = 0) -> None:
-        with _translated():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hdel(self._events, *ids)
-            pipe.zrem(self._times, *ids)
-            pipe.hdel(self._reasons, *ids)
-            if expired:
-                pipe.incrby(self._expired, expired)
-            pipe.execute()
-
     def _expire(self, now: float) -> None:
-        with _translated():
-            found = self._redis.zrangebyscore(
-                self._times, "-inf", str(now - self._max_age_s), start=0, num=_PAGE
-            )
-        ids = [letter_id.decode() for letter_id in cast("list[bytes]", found)]
-        if ids:
-            self._remove(ids, expired=len(ids))
-            logger.warning(
-                "removed %d dead letters older than optly_dead_letter_max_age (%g days)",
-                len(ids),
-                self._max_age_s / 86_400,
-            )
+        keys = (self._times, self._facts, self._events, self._expired)
+        with self._asking():
+            count = self._redis.eval(_EXPIRE, len(keys), *keys, now - self._max_age_s, _PAGE)
+        if count:
+            days = self._max_age_s / 86_400
+            logger.warning("removed %d dead letters, older than %g days", count, days)
 
-
-def _letter(letter_id: str, record: dict[str, Any]) -> DeadLetter:
-    wire = record["event"]
-    event = Event(
-        wire["url"], wire["verb"], wire["params"], wire["headers"], json.dumps(wire["params"])
-    )
-    return DeadLetter(
-        id=letter_id,
-        task_id=record["task_id"],
-        reason=record["reason"],
-        error=record["error"],
-        status=record["status"],
-        attempts=record["attempts"],
-        first_at=datetime.fromtimestamp(record["first_at"], timezone.utc),
-        last_at=datetime.fromtimestamp(record["last_at"], timezone.utc),
-        summary=event.summary,
-        event=event,
-    )
-
-
-def _for_redis_py(url: str) -> str:
-    """kombu's spelling of a Redis URL in redis-py's: unix sockets, and names of TLS options."""
-    parts = urlsplit(url)
-    if parts.scheme in ("redis+socket", "unix"):
-        query = [("db" if k == "virtual_host" else k, v) for k, v in parse_qsl(parts.query)]
-        return urlunsplit(("unix", parts.netloc, parts.path, urlencode(query), ""))
-    query = [
-        (k, v.lower().removeprefix("cert_") if k == "ssl_cert_reqs" else v)
-        for k, v in parse_qsl(parts.query)
-    ]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (redis.RedisError, OSError) as exc:
-        # Not chained, and without its text: redis-py's messages may quote what was sent.
-        raise DeadLetterError(f"Redis did not take it ({type(exc).__name__})") from None
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OSError) as exc:
+            # Not chained: redis-py's messages may quote what was sent.
+            raise DeadLetterError(f"{self._address} {trouble(exc)}") from None

@@ -46,7 +46,7 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         return float(text[:9])
     try:
         when = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
     if when.tzinfo is None:  # the date said -0000: UTC, by RFC 5322
         when = when.replace(tzinfo=timezone.utc)

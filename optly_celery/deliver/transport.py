@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,9 +64,10 @@ class Transport:
             session = _new_session()
         try:
             status, retry_after = self._send(session, request)
-        except requests.RequestException as exc:
+        except OSError as exc:
+            # What requests raises, and what it lets through: a certificate bundle that is not
+            # there. Not chained: the messages quote the URL, and a GET's holds the event.
             session.close()
-            # Not chained: requests' messages quote the URL, and a GET's holds the event.
             raise TransientDeliveryError(
                 f"{event.summary}: {_describe(exc)}", reason=_reason(exc)
             ) from None
@@ -102,6 +104,10 @@ class Transport:
             else:
                 request = requests.Request("POST", url, data=event.body, headers=headers)
             prepared = request.prepare()
+            for name, value in prepared.headers.items():
+                # As http.client will do it, when it is too late for a verdict.
+                name.encode("ascii")
+                value.encode("latin-1")
             # The prepared URL is the one that requests will connect to, whatever was written.
             target = urlsplit(prepared.url or "")
             host = target.hostname or ""
@@ -131,8 +137,11 @@ class Transport:
             # The status has been read, so it stands, whatever becomes of the body; reading the
             # body gives the connection back for the next call.
             with contextlib.suppress(requests.RequestException):
-                for _ in response.iter_content(_MAX_ANSWER_BYTES):
-                    break
+                taken = 0
+                for chunk in response.iter_content(_MAX_ANSWER_BYTES):
+                    taken += len(chunk)
+                    if taken > _MAX_ANSWER_BYTES:
+                        break
             return response.status_code, response.headers.get("Retry-After")
 
     def _environment_of(self, session: requests.Session, url: str) -> Mapping[str, Any]:
@@ -146,25 +155,29 @@ class Transport:
         return known
 
 
+class _Session(requests.Session):
+    """Follows no redirect, and so does not look at where one points to either."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests' own
+        return None
+
+
 def _new_session() -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     # No retries below: only the retry policy decides on another attempt.
     adapter = HTTPAdapter(pool_connections=2, pool_maxsize=1, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
-    session.cookies.set_policy(_NoCookies())
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
     return session
 
 
-class _NoCookies(requests.cookies.cookielib.DefaultCookiePolicy):  # type: ignore[name-defined,misc]
-    def set_ok(self, cookie: object, request: object) -> bool:
-        return False
-
-
-def _reason(exc: requests.RequestException) -> str:
+def _reason(exc: OSError) -> str:
     if isinstance(exc, requests.Timeout):
         return "timeout"
-    return "connection_error" if isinstance(exc, requests.ConnectionError) else "broken_answer"
+    if isinstance(exc, requests.RequestException) and not isinstance(exc, requests.ConnectionError):
+        return "broken_answer"
+    return "connection_error"
 
 
 def _describe(exc: BaseException) -> str:

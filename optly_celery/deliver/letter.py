@@ -1,0 +1,97 @@
+"""One dead letter, which letters are meant, and what can become of one. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from ..event import Event
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """Why an event was kept. Holds no personal data.
+
+    ``error`` is the last attempt's own reason (``http_503``) where ``reason`` says why there is
+    no other (``attempts_exhausted``); ``task_id`` is the task's id in Flower; ``summary`` is the
+    event's.
+    """
+
+    id: str
+    task_id: str
+    reason: str
+    error: str
+    status: int | None
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+    summary: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The letter for a JSON document; times are ISO 8601 in UTC."""
+        return {
+            "id": self.id,
+            "task_id": self.task_id,
+            "reason": self.reason,
+            "error": self.error,
+            "status": self.status,
+            "attempts": self.attempts,
+            "first_at": self.first_at.isoformat(timespec="seconds"),
+            "last_at": self.last_at.isoformat(timespec="seconds"),
+            "summary": self.summary,
+        }
+
+
+@dataclass(frozen=True)
+class WholeLetter(DeadLetter):
+    """A letter with its event; ``repr`` leaves that out."""
+
+    event: Event = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `DeadLetter.as_dict`, with the event."""
+        return super().as_dict() | {"event": event_dict(self.event)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which letters are meant; the default means all. Ages count from the last failure."""
+
+    reason: str | None = None
+    status: int | None = None
+    older_than_s: float | None = None
+    newer_than_s: float | None = None
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Whether reason and status are as asked for; the store looks at the ages."""
+        return (self.reason is None or self.reason == letter.reason) and (
+            self.status is None or self.status == letter.status
+        )
+
+
+ALL = Filter()
+
+
+class Fate(Enum):
+    """What became of one letter that was to be replayed or purged."""
+
+    REPLAYED = "replayed"
+    PURGED = "purged"
+    GONE = "gone"
+    """Not there any more: replayed, purged or removed for its age meanwhile."""
+    BUSY = "busy"
+    """Kept, and in the hands of another replay, or of one that was killed a moment ago."""
+    NO_EVENT = "no_event"
+    """Kept: what is in it is no event, so publishing it would only bring it back."""
+
+
+def event_dict(event: Event) -> dict[str, Any]:
+    """The event's four parts for a JSON document; personal data."""
+    return {
+        "url": event.url,
+        "verb": event.verb,
+        "headers": event.headers,
+        "params": event.params,
+    }
