@@ -7,10 +7,9 @@ upper case. Every value here that is not Celery's default has its reason beside 
 
 import os
 
-from optly_celery.settings import from_environment
-
 broker_url = os.environ.get("OPTLY_BROKER_URL", "redis://localhost:6379/0")
 broker_connection_retry_on_startup = True  # a worker that starts before its broker waits for it
+broker_channel_error_retry = True  # and outlives a Redis that is out of memory or fails over
 
 broker_transport_options = {
     # Longer than the longest backoff (300 s) and two attempts (2 x 13 s), or Redis would hand a
@@ -40,4 +39,11 @@ worker_soft_shutdown_timeout = 15.0  # longer than one attempt: finish what is b
 worker_enable_soft_shutdown_on_idle = True  # with only waiting retries in hand, too
 worker_hijack_root_logger = True
 
-globals().update(from_environment(os.environ))
+# Unknown ones, too: the worker refuses them with a sentence, an error here would be a traceback.
+globals().update(
+    {
+        k.lower(): v
+        for k, v in os.environ.items()
+        if k.startswith("OPTLY_") and k != "OPTLY_BROKER_URL"
+    }
+)

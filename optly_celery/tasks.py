@@ -31,8 +31,6 @@ from .worker import DeliverTask, HandBack
 
 logger = logging.getLogger(__name__)
 
-_HAND_BACK_S = 30.0
-
 
 @shared_task(  # type: ignore[untyped-decorator, unused-ignore]
     bind=True,
@@ -47,18 +45,23 @@ _HAND_BACK_S = 30.0
     max_retries=None,  # RetryPolicy ends it, with a dead letter instead of an exception
     acks_late=True,
     reject_on_worker_lost=True,
-    acks_on_failure_or_timeout=False,  # a time limit hits in the middle of a POST: not done
+    acks_on_failure_or_timeout=True,  # when kept as a dead letter: see DeliverRequest
     ignore_result=True,
     serializer="json",
 )
 def deliver(
     self: DeliverTask,
-    url: str,
-    verb: str,
-    params: dict[str, Any] | str,
+    url: str = "",
+    verb: str = "POST",
+    params: dict[str, Any] | str | None = None,
     headers: dict[str, str] | None = None,
+    *_: object,
+    **__: object,
 ) -> None:
     """POST one event to Optimizely.
+
+    Takes whatever arguments a message may hold: a `TypeError` would come before anybody could
+    keep the event.
 
     Ends as SUCCESS when the endpoint has answered 2xx, as RETRY when there will be another
     attempt, and as FAILURE when the event, or a part of it, was kept as a dead letter.
@@ -66,7 +69,7 @@ def deliver(
     try:
         outcome = _attempt(self, url, verb, params, headers)
     except (DeadLetterError, SettingsError) as exc:
-        raise HandBack(str(exc), _HAND_BACK_S) from None
+        raise HandBack(str(exc), self.hand_back_s) from None
     refused = self.request.get(REFUSED_HEADER, 0) + len(outcome.refused)
     if outcome.rest is not None and outcome.error is not None:
         # The retry carries what is left, not what has been delivered or kept.
@@ -141,5 +144,5 @@ def _check_settings(sender: Any = None, **_: Any) -> None:
         runtime.dead_letters  # noqa: B018
     except SettingsError as exc:
         # Celery logs and swallows what a signal receiver raises, except an exit.
-        print(f"optly_celery: {exc}", file=sys.stderr)
+        print(f"optly_celery: {exc}", file=sys.stderr)  # noqa: T201 - no log is set up yet
         raise SystemExit(78) from None  # EX_CONFIG

@@ -1,7 +1,9 @@
 """How a worker holds a deliver task's message: nothing leaves the broker before its event is safe.
 
 Celery's own answer to a retry that cannot be published is to reject the message, which on Redis
-deletes it. Here the message stays unacked, and goes back to the queue when the backoff is over.
+deletes it, and to a task that ends in any error is to ack it. Here a message is acked when its
+event was delivered, published again or kept; otherwise it stays unacked, and goes back to the
+queue after a while.
 """
 
 from __future__ import annotations
@@ -11,18 +13,26 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from billiard.einfo import ExceptionWithTraceback
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject, Retry, Terminated, WorkerLostError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from .errors import TransientDeliveryError
+from .errors import (
+    NotAnEventError,
+    PermanentDeliveryError,
+    SettingsError,
+    TransientDeliveryError,
+)
 from .event import Event
 from .names import ENQUEUED_AT_HEADER, REFUSED_HEADER
 from .runtime import runtime_of
+from .trouble import trouble
 
 logger = logging.getLogger(__name__)
 
+_HAND_BACK_S = 30.0
 _HAND_BACK_AGAIN_S = 5.0
 
 
@@ -38,23 +48,56 @@ class HandBack(Reject):  # type: ignore[misc]
 
 
 class DeliverRequest(Request):  # type: ignore[misc]
-    """A request that can keep its message unacked for a while."""
+    """A request that is acked only when its event is safe, and until then keeps its message.
+
+    Pools call back in whatever thread or process part they like; what touches the message here
+    runs in the worker's own loop.
+    """
+
+    _held = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if ENQUEUED_AT_HEADER not in self._request_dict:
+            # Another program's message, or one sent by name: Celery would show all of the event.
+            shown = {"argsrepr": _summary(self._payload), "kwargsrepr": "{}"}
+            self._request_dict.update(shown)
+            self._argsrepr, self._kwargsrepr = shown["argsrepr"], shown["kwargsrepr"]
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
-    ) -> Any:
-        exc = getattr(exc_info.exception, "exc", exc_info.exception)
-        if not isinstance(exc, HandBack):
-            return super().on_failure(exc_info, send_failed_event, return_ok)
+    ) -> None:
+        """Ack what `PermanentDeliveryError` says was kept; hand back after any other error."""
+        exc = exc_info.exception
+        if isinstance(exc, ExceptionWithTraceback):  # as a prefork pool's child sends it
+            exc = exc.exc
+        if isinstance(exc, HandBack):
+            self._hold(str(exc.reason), exc.countdown)
+        elif isinstance(exc, _CELERY_KNOWS):
+            super().on_failure(exc_info, send_failed_event, return_ok)
+        else:
+            self._hold(type(exc).__name__, self.task.hand_back_s)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard time limit hits in the middle of a POST. Celery 5.4 would delete the message."""
+        if soft:
+            super().on_timeout(soft, timeout)
+        else:
+            self._hold(f"time limit of {timeout:g} s", self.task.hand_back_s)
+
+    def _hold(self, reason: str, countdown: float) -> None:
+        if self._held:  # a prefork pool reports a time limit twice
+            return
+        self._held = True
         task_ready(self)
-        self.send_event("task-retried", exception=repr(exc), traceback="")
-        logger.warning("%s is handed back in %.1f s: %s", self.id, exc.countdown, exc.reason)
-        self.task.call_later(exc.countdown, self._hand_back)
+        self.send_event("task-retried", exception=f"handed back: {reason}", traceback="")
+        logger.warning("%s is handed back in %.1f s: %s", self.id, countdown, reason)
+        self.task.call_later(countdown, self._hand_back)
 
     def _hand_back(self) -> None:
         try:
             self._message.reject(requeue=True)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             # Whatever the broker's trouble is, the message is still unacked there. It comes back
             # by this, by the end of this worker, or by the visibility timeout.
             logger.warning("%s could not be handed back yet (%s)", self.id, type(exc).__name__)
@@ -66,16 +109,28 @@ class DeliverTask(Task):  # type: ignore[misc]
 
     abstract = True
     Request = DeliverRequest
-    _timer: Any = None
+    _consumer: Any = None
 
     def start_strategy(self, app: Any, consumer: Any, **kwargs: Any) -> Any:
-        """Celery calls this whenever the worker connects: remember its current timer."""
-        type(self)._timer = consumer.timer
+        """Celery calls this whenever the worker connects: remember whose loop it is."""
+        type(self)._consumer = consumer  # noqa: SLF001 - its own class
         return super().start_strategy(app, consumer, **kwargs)
 
     def call_later(self, seconds: float, callback: Any) -> None:
-        """Call back from the worker's own loop."""
-        self._timer.call_after(seconds, callback)
+        """Call back from the worker's own loop; may be called from any thread of the pool."""
+        # Not the timer itself: the loop's is a heap without a lock.
+        self._consumer.call_soon(self._consumer.timer.call_after, seconds, callback)
+
+    @property
+    def hand_back_s(self) -> float:
+        """How long to wait where the retry policy has nothing to say.
+
+        Not longer than a backoff, so that the visibility timeout is not reached.
+        """
+        try:
+            return min(_HAND_BACK_S, runtime_of(self.app).settings.retry_backoff_max)
+        except SettingsError:
+            return _HAND_BACK_S
 
     def apply_async(
         self,
@@ -120,7 +175,8 @@ class DeliverTask(Task):  # type: ignore[misc]
         try:
             return super().retry(*args, exc=exc, countdown=countdown, **options)
         except Reject as reject:
-            raise HandBack(f"retry not published: {_name(reject)}", countdown or 0.0) from None
+            why = trouble(reject.reason) if isinstance(reject.reason, Exception) else "refused"
+            raise HandBack(f"retry not published: the broker {why}", countdown or 0.0) from None
 
     def enqueued_at(self) -> float:
         """When the event of the current request was first enqueued, in seconds since the epoch.
@@ -131,11 +187,21 @@ class DeliverTask(Task):  # type: ignore[misc]
         return float(found) if isinstance(found, (int, float)) else time.time()
 
 
-def _event_of(
-    url: object, verb: object, params: object, headers: object = None, **_: object
-) -> Event:
+# Errors after which Celery itself does the right thing with the message: `Terminated` is a person's
+# doing, after `MemoryError` the worker ends with the message unacked.
+_CELERY_KNOWS = (
+    PermanentDeliveryError, Retry, Ignore, Reject, WorkerLostError, Terminated, MemoryError,
+)  # fmt: skip
+
+
+def _event_of(url: object, verb: object, params: object, headers: object = None) -> Event:
     return Event.of(url, params, verb, headers)
 
 
-def _name(reject: Reject) -> str:
-    return type(reject.reason).__name__ if isinstance(reject.reason, BaseException) else "rejected"
+def _summary(payload: Any) -> str:
+    """What may be shown of a message's arguments, whatever they are."""
+    try:
+        args, kwargs, _ = payload
+        return _event_of(*args, **kwargs).summary
+    except (NotAnEventError, TypeError, ValueError):
+        return "no event"

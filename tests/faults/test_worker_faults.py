@@ -1,0 +1,164 @@
+"""Workers that are killed, stopped or cut off at any moment: no event is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from optly_celery import dispatch
+from optly_celery.demo.collector import Answer
+
+from ..conftest import celery_app
+from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, uuids_in
+from ..support import US_URL, eventually, params_of
+
+SLOTS = 8
+EVENTS = [f"u-{n}" for n in range(60)]
+
+
+@pytest.fixture
+def line(tmp_path):
+    with Line(tmp_path, config=IMPATIENT, **IMPATIENT_SETTINGS) as made:
+        yield made
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize(
+    ("moment", "processes"),
+    [("before", 1), ("during", SLOTS), ("after", SLOTS)],
+    ids=["before the POST", "during the POST", "after the POST"],
+)
+def test_a_killed_worker_loses_nothing(line, pool, moment, processes):
+    """SIGKILL, and the next worker delivers every event within the visibility timeout.
+
+    The worker is killed while it holds as many messages as it may, so that it is not fetching
+    one: what the stock transport loses then is another issue's. Before: all but one wait for
+    their turn. After: the endpoint has taken them, and the worker is stopped from acking.
+    """
+    client = line.broker.client()
+    share = SLOTS // processes
+    worker = line.work("-c", str(processes), "--prefetch-multiplier", str(share), pool=pool)
+    line.collector.down = Answer(204, {}, 0.3)
+    _dispatch(line, EVENTS)
+    eventually(lambda: len(line.collector.received) == processes)
+    eventually(lambda: client.hlen("unacked") == SLOTS)
+
+    if moment == "after":
+        worker.signal(signal.SIGSTOP, group=True)
+        posted = line.collector.received[-1].at
+        eventually(lambda: time.monotonic() > posted + 0.35)
+    worker.kill()
+    assert client.hlen("unacked") == SLOTS
+    line.collector.down = None
+    line.work("-c", "4", pool=pool)
+
+    taken = _all_delivered(line, EVENTS)
+    assert sum(taken.values()) - len(EVENTS) <= processes
+
+
+def test_a_killed_child_costs_one_attempt(line):
+    """A child of a prefork pool dies in the middle of its POST; its event goes on at once."""
+    worker = line.work("-c", "2", pool="prefork")
+    line.collector.script(Answer(204, {}, 0.8), Answer(204, {}, 0.8))
+    _dispatch(line, EVENTS[:20])
+    eventually(lambda: len(line.collector.received) == 2)
+
+    for child in _children(worker.process.pid):
+        os.kill(child, signal.SIGKILL)
+
+    taken = _all_delivered(line, EVENTS[:20])
+    assert sorted(taken.values())[-3:] == [1, 2, 2]
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_worker_that_is_told_to_stop_leaves_nothing_half_done(tmp_path, pool):
+    """SIGTERM: POSTs in flight are finished and acked; waiting retries go back to the queue."""
+    failing, slow = EVENTS[:4], EVENTS[4:8]
+    seen = set()
+
+    def answer(_method, _target, body):
+        (uuid,) = uuids_in([body])
+        if uuid in slow:
+            return Answer(204, {}, 0.6)
+        again, _ = uuid in seen, seen.add(uuid)
+        return None if again else Answer(503, {"Retry-After": "3"})
+
+    with Line(tmp_path, retry_backoff_max=3) as line:
+        line.collector.choose = answer
+        worker = line.work("-c", "4", pool=pool)
+        _dispatch(line, failing)
+        eventually(lambda: worker.output().count(" retry: ") == 4)
+        _dispatch(line, slow)
+        eventually(lambda: len(line.collector.received) == 8)
+        assert worker.stop() == 0
+        assert line.broker.client().hlen("unacked") == 0
+        assert line.broker.client().llen("optimizely") == 4
+
+        line.work("-c", "4", pool=pool)
+
+        taken = _all_delivered(line, failing + slow)
+        assert set(taken.values()) == {1}
+
+
+def test_a_worker_outlives_an_ack_that_the_broker_refuses(line):
+    """Out of memory at the moment of the ack: the event may come twice, and the worker stays."""
+    worker = line.work("-c", "4")
+    line.collector.script(*[Answer(204, {}, 0.4)] * 4)
+    _dispatch(line, EVENTS[:4])
+    eventually(lambda: len(line.collector.received) == 4)
+    client = line.broker.client()
+    client.config_set("maxmemory", 1)
+    eventually(lambda: "OutOfMemory" in worker.output())
+    client.config_set("maxmemory", 0)
+
+    _all_delivered(line, EVENTS[:4])
+    _dispatch(line, EVENTS[4:8])
+    _all_delivered(line, EVENTS[:8])
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_broker_that_restarts_costs_no_event(line, pool):
+    """Killed and started again while events are being posted and others wait."""
+    worker = line.work("-c", "4", pool=pool)
+    line.collector.script(*[Answer(204, {}, 0.5)] * 4)
+    _dispatch(line, EVENTS)
+    eventually(lambda: len(line.collector.received) == 4)
+    eventually(lambda: line.broker.client().hlen("unacked") == 4)
+
+    line.broker.kill()
+    line.broker.start()
+
+    _all_delivered(line, EVENTS)
+    assert worker.process.poll() is None
+
+
+def _dispatch(line, uuids):
+    with celery_app(line.broker.url):
+        for uuid in uuids:
+            dispatch(US_URL, params_of(uuid=uuid))
+
+
+def _all_delivered(line, uuids):
+    """Wait until every event was answered 2xx and the broker is empty; how often each came."""
+
+    def missing():
+        return set(uuids) - {*_taken(line)}
+
+    eventually(lambda: not missing() and line.is_empty(), what=f"missing: {missing()}")
+    return _taken(line)
+
+
+def _taken(line):
+    return Counter(uuids_in(r.body for r in line.collector.received if r.answer.status == 204))
+
+
+def _children(pid):
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()]

@@ -1,0 +1,156 @@
+"""A whole delivery line for tests: broker, worker, endpoint, and somebody who watches."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.events.state import State
+
+from optly_celery.deliver.dead_letters import DeadLetters
+from optly_celery.deliver.letter import DeadLetter
+from optly_celery.demo.collector import Collector
+from optly_celery.event import Event
+
+from .support import Broker, Worker, eventually, params_of, visitor_of
+
+# Celery takes "-P prefork" for "not given", and then the configuration's pool.
+_POOL = 'import os\n\nworker_pool = os.environ["POOL"]\n'
+
+
+class Watch:
+    """Hears what workers tell monitors, as Flower does."""
+
+    def __init__(self, broker_url: str) -> None:
+        self.heard: list[dict[str, Any]] = []
+        self._state = State()
+        self._app = Celery("watch", broker=broker_url, set_as_current=False)
+        self._receiver: Any = None
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._receiver.should_stop = True
+        with self._app.connection() as connection:
+            self._app.events.Dispatcher(connection).send("watch-over")  # it looks up and sees
+        self._thread.join(10)
+        self._app.close()
+
+    def _listen(self) -> None:
+        with self._app.connection() as connection:
+            self._receiver = self._app.events.Receiver(connection, handlers={"*": self._take})
+            self._receiver.capture(limit=None, timeout=None, wakeup=False)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        self.heard.append(dict(event))
+        self._state.event(event)
+
+    def kinds(self, task_id: str) -> list[str]:
+        """The types of the events about one task, in the order of their arrival."""
+        return [e["type"] for e in self.heard if e.get("uuid") == task_id]
+
+    def last(self, task_id: str, kind: str) -> dict[str, Any]:
+        """The last event of one type about one task."""
+        return [e for e in self.heard if e.get("uuid") == task_id and e["type"] == kind][-1]
+
+    def state(self, task_id: str) -> str | None:
+        """The task's state as Flower shows it."""
+        task = self._state.tasks.get(task_id)
+        return task.state if task else None
+
+
+class Line:
+    """A worker of the standalone app between a broker and a collector, all of this line alone."""
+
+    def __init__(self, directory: Path, *, config: str = "", **settings: object) -> None:
+        (directory / "broker").mkdir(parents=True)
+        (directory / "celeryconfig.py").write_text(_POOL + config)
+        self.broker = Broker(directory / "broker", appendonly="yes")
+        self.collector = Collector()
+        self.watch = Watch(self.broker.url)
+        self._directory = directory
+        self._settings = settings
+        self.workers: list[Worker] = []
+
+    def __enter__(self):
+        self.collector.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self.collector.stop()
+        self.broker.stop()
+
+    def work(self, *arguments: str, pool: str = "threads", **settings: object) -> Worker:
+        """Start a worker and wait until it is ready."""
+        given = {"url_override": self.collector.url, **self._settings, **settings}
+        env = {f"OPTLY_{name.upper()}": str(v) for name, v in given.items() if v is not None}
+        env |= {"OPTLY_BROKER_URL": self.broker.url, "POOL": pool}
+        log = self._directory / f"worker-{len(self.workers)}.log"
+        worker = Worker(log, env, "-P", pool, *arguments, cwd=self._directory)
+        self.workers.append(worker)
+        return worker.start()
+
+    @property
+    def dead(self) -> DeadLetters:
+        return DeadLetters(self.broker.url, max_age_s=3600)
+
+    def letters(self, task_id: str) -> list[DeadLetter]:
+        return [letter for letter in self.dead.list() if letter.task_id == task_id]
+
+    def kept(self, letter: DeadLetter) -> Event:
+        return self.dead.show(letter.id).event
+
+    def posts(self, uuid: str) -> list[Any]:
+        """Requests whose body holds an event with this uuid, in the order of their arrival."""
+        return [r for r in self.collector.received if f'"{uuid}"'.encode() in r.body]
+
+    def ends(self, task_id: str, state: str) -> None:
+        """Wait until a monitor shows the task in this state."""
+        eventually(
+            lambda: self.watch.state(task_id) == state,
+            what=f"{state}; heard {self.watch.kinds(task_id)}",
+        )
+
+    def is_empty(self) -> bool:
+        """Whether the broker holds nothing more for workers."""
+        client = self.broker.client()
+        return not client.llen("optimizely") and not client.hlen("unacked")
+
+
+def batch_of(*visitors: str) -> dict[str, Any]:
+    """Params with several visitors; each one's event has the uuid ``u-<visitor>``."""
+    return params_of() | {"visitors": [visitor_of(v, f"u-{v}") for v in visitors]}
+
+
+def uuids_in(bodies: Iterable[bytes]) -> list[str]:
+    """The uuids of all events in these bodies, in order, repeated where they are."""
+    return [
+        event["uuid"]
+        for body in bodies
+        for visitor in json.loads(body)["visitors"]
+        for snapshot in visitor["snapshots"]
+        for event in snapshot["events"]
+    ]
+
+
+IMPATIENT = """\
+broker_transport_options = {
+    "visibility_timeout": 2,
+    "unacked_restore_interval": 0.25,
+    "unacked_restore_throttle": 1,
+    "unacked_restore_limit": 100,
+}
+"""
+"""Configuration under which a killed worker's events come back within seconds."""
+
+IMPATIENT_SETTINGS = {"retry_backoff": 0.1, "retry_backoff_max": 0.4, "request_timeout": "0.5,1"}
+"""Settings that go with it: backoff and attempt together are shorter than 2 s."""
