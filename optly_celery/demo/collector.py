@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -37,6 +38,7 @@ class Answer:
     status: int | None = 204
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,16 @@ class Received:
 Choice = Callable[[str, str, bytes], "Answer | None"]
 """Chooses an answer by method, target and body; None means the usual one."""
 
+STRICT_HEADER = "x-optimizely-strict"
+
 
 class Collector:
     """A server on loopback. Use it as a context manager.
 
     For each request: the next scripted answer, else ``down``, else what ``choose`` says, else
-    204. ``received`` grows by one entry a request, before its answer is sent.
+    204, or 400 where the request asks for strictness and ``accepts`` says no to its body.
+    ``received`` grows by one entry a request, before its answer is sent; ``connections`` by one
+    whenever a client connects.
     """
 
     def __init__(
@@ -69,13 +75,16 @@ class Collector:
         port: int = 0,
         latency_s: float = 0.0,
         choose: Choice | None = None,
+        accepts: Callable[[bytes], bool] | None = None,
         keep: bool = True,
     ) -> None:
         self.received: list[Received] = []
         self.count = 0
+        self.connections = 0
         self.down: Answer | None = None
         self.latency_s = latency_s
         self.choose = choose
+        self.accepts = accepts
         self._keep = keep
         self._host, self._port = host, port
         self._script: deque[Answer] = deque()
@@ -103,9 +112,10 @@ class Collector:
         self._thread.start()
         self._started.wait(_START_LIMIT_S)
         if self._failed is not None:
+            why = os.strerror(self._failed.errno) if self._failed.errno else self._failed.strerror
             raise CollectorError(
-                f"cannot listen on {self._host}:{self._port} "
-                f"({self._failed.strerror}): choose another port, or 0 for a free one"
+                f"cannot listen on {self._host}:{self._port} ({why}): "
+                "choose another port, or 0 for a free one"
             ) from self._failed
 
     def stop(self) -> None:
@@ -128,6 +138,7 @@ class Collector:
                 asyncio.start_server(self._serve, self._host, self._port, backlog=1024)
             )
         except OSError as exc:
+            self._loop.close()
             self._failed = exc
             self._started.set()
             return
@@ -148,11 +159,14 @@ class Collector:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of a server always has one
         self._connections.add(task)
+        self.connections += 1
         try:
             while await self._serve_one(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass  # the other side went away, which is its right
+        except asyncio.CancelledError:
+            pass  # by stop(); asyncio before 3.12 would log it as an error
         finally:
             self._connections.discard(task)
             writer.close()
@@ -165,7 +179,7 @@ class Collector:
         method, target, _ = line.decode("latin-1").split(" ", 2)
         headers = {k.lower(): v for k, v in BytesParser().parsebytes(rest).items()}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        answer = self._answer(method, target, body)
+        answer = self._answer(method, target, headers, body)
         self.count += 1
         if self._keep:
             self.received.append(Received(time.monotonic(), method, target, headers, body, answer))
@@ -173,20 +187,24 @@ class Collector:
             await asyncio.sleep(wait_s)
         if answer.status is None:
             return False
-        fields = {"Content-Length": "0", **answer.headers}
+        fields = {"Content-Length": str(len(answer.body)), **answer.headers}
         lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
-        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
         await writer.drain()
         return headers.get("connection", "").lower() != "close"
 
-    def _answer(self, method: str, target: str, body: bytes) -> Answer:
+    def _answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         if self._script:
             return self._script.popleft()
         if self.down is not None:
             return self.down
         chosen = self.choose(method, target, body) if self.choose else None
-        return chosen or Answer()
+        if chosen is not None:
+            return chosen
+        strict = headers.get(STRICT_HEADER, "").lower() == "true"
+        refused = strict and self.accepts is not None and not self.accepts(body)
+        return Answer(400 if refused else 204)
 
 
 def _phrase(status: int) -> str:

@@ -1,0 +1,149 @@
+"""Everything that the tour runs on, set up in order, and gone without trace at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from celery import Celery, _state
+
+from ..deliver.redis_url import address
+from ..runtime import runtime_of
+from .broker import check_broker, check_url, embedded_broker, remove_keys
+from .endpoint import Endpoint
+from .interrupt import Interrupt
+from .shop import EVENTS_PER_VISITOR
+from .worker import Leash, Worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to run. ``broker_url`` None means a broker of the demo's own; ``port`` 0 a free one."""
+
+    visitors: int = 1000
+    broker_url: str | None = None
+    port: int = 0
+    outage_s: float = 2.5
+
+
+class Bar(Protocol):
+    """A progress bar."""
+
+    def update(self, n_steps: int, current_item: str | None = None) -> None: ...
+
+
+class Guide(Protocol):
+    """Tells a person what happens."""
+
+    def note(self, label: str, text: str) -> None:
+        """Say one thing."""
+
+    def bar(self, label: str, length: int) -> AbstractContextManager[Bar]:
+        """Show how far something is that takes a while."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The parts, running."""
+
+    app: Celery
+    broker_url: str
+    endpoint: Endpoint
+    worker: Worker
+
+
+@contextlib.contextmanager
+def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
+    """Run every part for the length of the block.
+
+    Raises:
+        DemoError: something is missing or refuses; what was started has been stopped.
+        Interrupted: a signal came meanwhile.
+    """
+    with contextlib.ExitStack() as stack:
+        if plan.broker_url is not None:
+            check_url(plan.broker_url)
+        home = Path(tempfile.mkdtemp(prefix="optly-celery-demo-"))
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        leash = Leash()
+        stack.callback(leash.untie)
+        half = plan.visitors * EVENTS_PER_VISITOR // 2
+        endpoint = Endpoint(home, port=plan.port, outage_at=half, outage_s=plan.outage_s)
+        stack.callback(endpoint.stop)
+        collector_url = endpoint.start(interrupt.check)
+        url = plan.broker_url
+        if url is None:
+            url = stack.enter_context(embedded_broker(home))
+        prefix = f"optly-demo-{uuid.uuid4().hex[:8]}:"
+        app = stack.enter_context(_app(url, prefix))
+        check_broker(app, url, prefix)
+        kind = "embedded Valkey, " if plan.broker_url is None else ""
+        guide.note("broker", kind + address(url))
+        guide.note("collector", f"{collector_url}, answers as the Event API does, strict")
+        if plan.broker_url is not None:
+            stack.callback(remove_keys, app, url, prefix)
+        worker = Worker(home, _environment(url, collector_url), _config(prefix))
+        stack.callback(worker.kill)
+        started = time.monotonic()
+        worker.start()
+        leash.tie(-worker.pid, *(int(file.read_text()) for file in home.glob("valkey.pid")))
+        worker.wait_until_ready(interrupt.check)
+        took_s = time.monotonic() - started
+        guide.note("worker", f"celery -A optly_celery worker, ready after {took_s:.1f} s")
+        yield Rig(app, url, endpoint, worker)
+
+
+@contextlib.contextmanager
+def _app(url: str, prefix: str) -> Iterator[Celery]:
+    """A Celery app for this process: current in this thread for the length of the block.
+
+    The prefix keeps every key apart from what else is on the broker: the queue, dead letters,
+    and the list of unacked messages, on which the shortest visibility timeout of all would win.
+    """
+    names = [name for name in os.environ if name.startswith("CELERY_")]
+    set_aside = {name: os.environ.pop(name) for name in names}  # they win over any configuration
+    before = _state._tls.current_app  # noqa: SLF001 - asking by its front door would make one
+    app = Celery("optly_celery_demo", broker=url, set_as_current=False)
+    app.conf.update(
+        broker_transport_options={"global_keyprefix": prefix}, optly_dead_letter_url=url
+    )
+    app.set_current()
+    try:
+        yield app
+    finally:
+        runtime_of(app).publisher.close()
+        _state._set_current_app(before)  # noqa: SLF001
+        app.close()
+        os.environ.update(set_aside)
+
+
+def _environment(broker_url: str, collector_url: str) -> Mapping[str, str]:
+    """The worker's: of what the shell has set for other workers, nothing."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OPTLY_", "CELERY_")) and not name.lower().endswith("_proxy")
+    }
+    return kept | {
+        "OPTLY_BROKER_URL": broker_url,
+        "OPTLY_URL_OVERRIDE": collector_url,
+        "OPTLY_STRICT": "true",
+        "OPTLY_RETRY_BACKOFF": "0.5",
+        "OPTLY_RETRY_BACKOFF_MAX": "2",
+    }
+
+
+def _config(prefix: str) -> str:
+    return (
+        "from optly_celery.celeryconfig import broker_transport_options as _usual\n"
+        f"broker_transport_options = _usual | {{'global_keyprefix': {prefix!r}}}\n"
+    )

@@ -1,0 +1,31 @@
+"""What the Event API takes in strict mode, as a JSON schema (``event_api.json``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import resources
+
+from .errors import not_installed
+
+
+def strict_check() -> Callable[[bytes], bool]:
+    """A function that says whether a body is what the Event API documents.
+
+    Raises:
+        DemoError: jsonschema is not installed.
+    """
+    try:
+        from jsonschema import Draft202012Validator  # noqa: PLC0415 - an optional package
+    except ImportError:
+        raise not_installed("jsonschema") from None
+    schema = json.loads(resources.files(__package__).joinpath("event_api.json").read_bytes())
+    validator = Draft202012Validator(schema)
+
+    def accepts(body: bytes) -> bool:
+        try:
+            return bool(validator.is_valid(json.loads(body)))
+        except ValueError:
+            return False  # not JSON
+
+    return accepts

@@ -1,0 +1,120 @@
+"""The tour: real visitors, an outage in the middle, one poisoned event, and the account of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from ..deliver.redis_url import address
+from ..errors import OptlyCeleryError
+from ..runtime import runtime_of, stats
+from .errors import DemoError
+from .interrupt import Interrupt
+from .ledger import Books, Ledger, uuids_of
+from .rig import Guide, Plan, Rig, rig
+from .shop import Shop, Stopwatch
+
+POISONED = 1
+"""How many events of a run the endpoint refuses."""
+
+_PATIENCE_S = 30.0  # far longer than the longest backoff of the demo's worker
+_LOOK_EVERY_S = 0.1
+_DROPS_AT_MOST = 5  # a hung broker costs half a second each
+
+
+def run(plan: Plan, guide: Guide, interrupt: Interrupt) -> Ledger:
+    """Run the pipeline once and account for every event.
+
+    Whatever way this ends, no process, file or broker key of it is left.
+
+    Raises:
+        DemoError: it cannot run here.
+        Interrupted: a signal came meanwhile.
+    """
+    started = time.monotonic()
+    books = Books()
+    dropped_before = _dropped()
+    shop = Shop(Stopwatch(books.dispatch))
+    try:
+        with rig(plan, guide, interrupt) as parts:
+            guide.note("SDK", f"optimizely-sdk {shop.sdk_version}, {plan.visitors:,} visitors")
+            _send(plan, guide, interrupt, shop, parts)
+            _deliver(guide, interrupt, books, parts)
+            took_s = time.monotonic() - started
+    except OptlyCeleryError:
+        # The same signal may have ended the broker; what fails for want of it is no error.
+        interrupt.check()
+        raise
+    finally:
+        shop.close()
+    return books.close(dropped=_dropped() - dropped_before, took_s=took_s)
+
+
+def _send(plan: Plan, guide: Guide, interrupt: Interrupt, shop: Shop, parts: Rig) -> None:
+    dropped_before = _dropped()
+    percent, shown = max(1, plan.visitors // 100), 0
+    with guide.bar("sending", plan.visitors) as bar:
+        for number in shop.visits(plan.visitors, poisoned=plan.visitors // 4):
+            interrupt.check()
+            dropped = _dropped() - dropped_before
+            if dropped.total() > _DROPS_AT_MOST:
+                raise DemoError(
+                    f"the broker {address(parts.broker_url)} does not take events "
+                    f"({', '.join(dropped)}): see whether it is full, read-only or overloaded"
+                )
+            if number - shown >= percent or number == plan.visitors:
+                bar.update(number - shown)
+                shown = number
+
+
+def _deliver(guide: Guide, interrupt: Interrupt, books: Books, parts: Rig) -> None:
+    """Look on until every event is settled, or none has been for longer than patience lasts."""
+    watch = _Watch(books, parts)
+    shown, since = 0, time.monotonic()
+    ended = ""
+    with guide.bar("delivering", books.open()) as bar:
+        while True:
+            watch.look()
+            settled = books.settled()
+            bar.update(settled - shown, "the collector answers 503" if watch.is_away else "")
+            if settled > shown:
+                shown, since = settled, time.monotonic()
+            if ended or books.open() == 0 or time.monotonic() - since > _PATIENCE_S:
+                break
+            interrupt.check()
+            try:
+                parts.worker.check()
+            except DemoError as exc:
+                ended = str(exc)  # and look once more: it may have settled something since
+            time.sleep(_LOOK_EVERY_S)
+    if ended:
+        guide.note("problem", ended)
+
+
+class _Watch:
+    """Enters into the books what the collector has received and what the worker has kept."""
+
+    def __init__(self, books: Books, parts: Rig) -> None:
+        self._books = books
+        self._endpoint = parts.endpoint
+        self._dead_letters = runtime_of(parts.app).dead_letters
+        self.is_away = False
+        self._known: set[str] = set()
+
+    def look(self) -> None:
+        for uuids, status in self._endpoint.received():
+            self._books.post(uuids, status)
+            self.is_away = status == HTTPStatus.SERVICE_UNAVAILABLE
+        for letter_id in set(self._dead_letters.ids()) - self._known:
+            letter = self._dead_letters.show(letter_id)
+            self._books.keep(uuids_of(letter.event.params), letter.reason)
+            self._known.add(letter_id)
+
+
+def _dropped() -> Counter[str]:
+    """What the dispatcher has given up in this process so far, by reason."""
+    counted: Mapping[str, Any] = stats()
+    return Counter(counted["dropped"]) + Counter(counted["refused"])
