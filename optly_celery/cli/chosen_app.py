@@ -1,0 +1,68 @@
+"""The Celery app that a command is about."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import celery
+import click
+from celery.app.utils import find_app
+
+from ..apps import current_app, standalone_app
+from ..errors import SettingsError
+from ..runtime import Runtime, runtime_of
+from .exits import CONFIG, USAGE, Failure
+
+
+class ChosenApp:
+    """What ``optly-celery -A`` names; looked for when first asked, as ``celery -A`` does."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    @cached_property
+    def app(self) -> Any:
+        if self._name is None:
+            return standalone_app()
+        try:
+            found = find_app(self._name)
+        except Exception as exc:  # noqa: BLE001 - importing a project may raise anything
+            raise Failure(
+                f"the Celery app {self._name!r} cannot be imported "
+                f"({type(exc).__name__}: {exc}). {_HINT}",
+                USAGE,
+            ) from None
+        if not isinstance(found, celery.Celery):
+            raise Failure(f"{self._name!r} is no Celery app. {_HINT}", USAGE)
+        return found
+
+
+_HINT = (
+    "Name it as for celery itself: -A yourproject or -A yourproject.module:app, "
+    "seen from the working directory."
+)
+
+
+def runtime_from(ctx: click.Context) -> Runtime:
+    """The collaborators for the app of ``celery -A`` or ``optly-celery -A``, settings checked.
+
+    Raises:
+        Failure: the app or its configuration cannot be read.
+        SettingsError: a setting is wrong.
+    """
+    app = ctx.obj.app
+    if app.main == "default":
+        app = current_app()  # `celery` without -A makes up an app that nobody configured
+    runtime = runtime_of(app)
+    try:
+        runtime.settings  # noqa: B018 - read, and so checked
+    except SettingsError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - a configuration is a program, and may raise anything
+        raise Failure(
+            f"the configuration of the Celery app {app.main!r} cannot be read "
+            f"({type(exc).__name__}: {exc}).",
+            CONFIG,
+        ) from None
+    return runtime
