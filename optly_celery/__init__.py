@@ -10,13 +10,14 @@ from .errors import (
     NoSuchDeadLetterError,
     NotAnEventError,
     OptlyCeleryError,
+    OutboxError,
     PermanentDeliveryError,
     PublishError,
     SettingsError,
     TransientDeliveryError,
 )
 from .event_dispatcher import EventDispatcher, dispatch, dispatch_event
-from .runtime import stats
+from .runtime import close, flush, stats
 from .settings import Settings
 from .version import __version__
 
@@ -27,13 +28,16 @@ __all__ = [
     "NoSuchDeadLetterError",
     "NotAnEventError",
     "OptlyCeleryError",
+    "OutboxError",
     "PermanentDeliveryError",
     "PublishError",
     "Settings",
     "SettingsError",
     "TransientDeliveryError",
     "__version__",
+    "close",
     "dispatch",
     "dispatch_event",
+    "flush",
     "stats",
 ]

@@ -1,4 +1,4 @@
-"""Events with several visitors: taking them apart and putting the rest together.
+"""Merging events that share a context, and taking events with several visitors apart.
 
 The context (everything in params but ``visitors``) is copied, never changed, and visitors keep
 their order; ``visitors`` keeps its place among the keys.
@@ -7,9 +7,14 @@ their order; ``visitors`` keeps its place among the keys.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from .event import Event
+from .event import Event, headers_text, identifier, message_body, summarise
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_VISITORS = '"visitors": ['
 
 
 def split(event: Event) -> tuple[Event, Event]:
@@ -36,3 +41,112 @@ def _with_visitors(event: Event, visitors: list[object]) -> Event:
     # Not Event.of: a part of an event is one, and its size is the endpoint's to judge.
     params = {**event.params, "visitors": visitors}
     return Event(event.url, event.verb, params, event.headers, json.dumps(params))
+
+
+class Context(NamedTuple):
+    """Everything of an event but its visitors, as text; ``head`` and ``tail`` surround them.
+
+    Events with equal contexts may share a batch, and no others. Text settles what equality means:
+    ``true`` is not ``1``, absent is not null, and keys in another order are another context. An
+    event that cannot share one, such as a GET, has an empty context and is its own "visitors".
+    """
+
+    url: str
+    verb: str
+    headers: str
+    head: str
+    tail: str
+    project: str
+    mergeable: bool
+
+
+class Part(NamedTuple):
+    """An event taken apart: its context, the text of its visitors, how many events they hold.
+
+    ``at`` is when the event was enqueued, in seconds since the epoch.
+    """
+
+    context: Context
+    visitors: str
+    events: int
+    at: float
+
+    def __repr__(self) -> str:
+        return f"<Part {self.events} events, {len(self.visitors)} B>"
+
+
+@dataclass(frozen=True, repr=False)
+class Batch:
+    """One event made of several with one context, as text, ready to be published."""
+
+    context: Context
+    body: str
+    count: int
+    enqueued_at: float
+
+    @property
+    def message_body(self) -> str:
+        return message_body(self.context.url, self.context.verb, self.context.headers, self.body)
+
+    @property
+    def summary(self) -> str:
+        context = self.context
+        return summarise(context.verb, context.url, context.project, self.count, len(self.body))
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.summary}>"
+
+
+def take_apart(event: Event, at: float) -> Part:
+    """The event's context and visitors; joining them again gives its body, byte for byte."""
+    project = identifier(event.params.get("project_id"))
+    headers = headers_text(event.headers)
+    count = event.count
+    if event.verb != "POST" or not event.visitors:
+        context = Context(event.url, event.verb, headers, "", "", project, mergeable=False)
+        return Part(context, event.body, count, at)
+    keys, values = list(event.params), list(event.params.values())
+    place = keys.index("visitors")
+    if place == len(keys) - 1 and _PLAIN.issuperset(map(type, values[:-1])):
+        # As the SDK builds it: visitors last, and nothing before them in which the same key
+        # could stand. Inside a string its quotes would be escaped.
+        head, mark, rest = event.body.partition(_VISITORS)
+        context = Context(event.url, event.verb, headers, head + mark, "]}", project, True)
+        return Part(context, rest[:-2], count, at)
+    before = json.dumps({k: event.params[k] for k in keys[:place]})[1:-1]
+    after = json.dumps({k: event.params[k] for k in keys[place + 1 :]})[1:-1]
+    head = "{" + (before + ", " if before else "") + _VISITORS
+    tail = "]" + (", " + after if after else "") + "}"
+    context = Context(event.url, event.verb, headers, head, tail, project, mergeable=True)
+    return Part(context, json.dumps(event.visitors)[1:-1], count, at)
+
+
+def merge(parts: Iterable[Part], *, max_events: int, max_bytes: int) -> Iterator[Batch]:
+    """Batches of the parts, in order, none over the limits unless one part alone is.
+
+    Only parts with equal contexts share a batch, and only where those say that they may.
+    """
+    waiting: dict[Context, list[Part]] = {}
+    sizes: dict[Context, tuple[int, int]] = {}
+    for part in parts:
+        context = part.context
+        if not context.mergeable:
+            yield _batch([part])
+            continue
+        size, count = sizes.get(context, (len(context.head) + len(context.tail), 0))
+        grown, total = size + len(part.visitors) + 2, count + part.events
+        if context in waiting and (grown > max_bytes or total > max_events):
+            yield _batch(waiting.pop(context))
+            grown = len(context.head) + len(context.tail) + len(part.visitors) + 2
+            total = part.events
+        waiting.setdefault(context, []).append(part)
+        sizes[context] = grown, total
+    yield from map(_batch, waiting.values())
+
+
+def _batch(parts: list[Part]) -> Batch:
+    context = parts[0].context
+    visitors = ", ".join(part.visitors for part in parts)
+    body = context.head + visitors + context.tail
+    count, oldest = sum(part.events for part in parts), min(part.at for part in parts)
+    return Batch(context, body, count, oldest)

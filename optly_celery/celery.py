@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .runtime import standalone_app
+from .apps import standalone_app
 
 app = standalone_app()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import NotAnEventError, PublishError
+from .apps import current_app
+from .errors import NotAnEventError, OutboxError, PublishError, SettingsError
 from .event import Event
-from .runtime import current_app, runtime_of, tally
+from .runtime import Runtime, runtime_of, tally
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +37,8 @@ class EventDispatcher:
                 getattr(event, "http_verb", None),
                 getattr(event, "headers", None),
             )
-        except Exception:
-            _count_unexpected()
+        except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
+            _count_unexpected(exc)
 
     @staticmethod
     def dispatch(
@@ -48,8 +50,8 @@ class EventDispatcher:
         """As `dispatch_event`, for an event given by its parts."""
         try:
             _enqueue(url, params, verb, headers)
-        except Exception:
-            _count_unexpected()
+        except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
+            _count_unexpected(exc)
 
 
 dispatch_event = EventDispatcher.dispatch_event
@@ -63,20 +65,58 @@ def _enqueue(url: object, params: object, verb: object, headers: object) -> None
         if new := tally().refuse(exc.reason):
             logger.warning("refused %d events: %s", new, exc)
         return
-    runtime = runtime_of(current_app())
-    if not runtime.settings.enabled:
+    try:
+        runtime = runtime_of(current_app())
+        settings = runtime.settings
+        publisher = runtime.publisher
+    except SettingsError as exc:
+        _drop("bad_settings", exc)
+        return
+    if not settings.enabled:
         tally().drop("disabled")
         return
+    eager = runtime.is_eager
+    always = settings.delivery == "outbox" and not eager
+    store = runtime.store if always else runtime.opened_store
+    if store is not None and (always or store.relay.in_trouble):
+        try:
+            store.put(event)
+            tally().store()
+            return
+        except OutboxError as exc:
+            # Full is full; and a broker in trouble would only hold up the caller.
+            if exc.reason == "outbox_full" or store.relay.in_trouble:
+                _drop(exc.reason, exc)
+                return
     try:
-        runtime.publisher.publish(event)
+        publisher.publish(event)
+        tally().publish()
     except PublishError as exc:
-        if new := tally().drop(exc.reason):
-            logger.error("dropped %d events: %s: %s", new, exc.reason, exc)
-        return
-    tally().publish()
+        if eager or not _stored_instead(runtime, event, exc):
+            _drop(exc.reason, exc)
 
 
-def _count_unexpected() -> None:
-    # The traceback names a fault of ours or of the settings; frames are logged without values.
+def _stored_instead(runtime: Runtime, event: Event, exc: PublishError) -> bool:
+    store = runtime.store
+    if store is None:
+        return False
+    # From now on events are stored at once, until the relay has had one taken.
+    store.relay.trouble(exc)
+    try:
+        store.put(event)
+    except OutboxError:
+        return False
+    tally().store()
+    return True
+
+
+def _drop(reason: str, exc: Exception) -> None:
+    if new := tally().drop(reason):
+        logger.error("dropped %d events: %s: %s", new, reason, exc)
+
+
+def _count_unexpected(exc: Exception) -> None:
     if new := tally().drop("unexpected_error"):
-        logger.exception("dropped %d events by an unexpected error", new)
+        # Where it happened, but not its text: that may quote what was dispatched.
+        frames = "".join(traceback.format_tb(exc.__traceback__))
+        logger.error("dropped %d events: unexpected %s:\n%s", new, type(exc).__name__, frames)

@@ -5,25 +5,30 @@ A forked child builds its own: sockets, sessions and counters are not shared wit
 
 from __future__ import annotations
 
+import atexit
+import logging
+import multiprocessing.util
 import os
-import runpy
+import time
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import celery
-from celery._state import _get_active_apps
-from celery.loaders.app import AppLoader
+from celery import signals
 
 from .deliver.dead_letters import DeadLetters
 from .deliver.retry import RetryPolicy
 from .deliver.transport import Transport
 from .enqueue.publisher import Publisher
-from .errors import SettingsError
+from .enqueue.store import Store, directory_for
+from .errors import OutboxError, SettingsError
 from .settings import Settings
 from .tally import Tally
 from .version import __version__
+
+logger = logging.getLogger(__name__)
+
+_RELAY_TIMEOUT_S = 5.0
 
 
 class Runtime:
@@ -41,9 +46,54 @@ class Runtime:
         return Settings.from_celery(self.app.conf)
 
     @cached_property
+    def is_eager(self) -> bool:
+        """Whether tasks run in line; read once, as settings are: a look costs 10 µs."""
+        return bool(self.app.conf.task_always_eager)
+
+    @cached_property
     def publisher(self) -> Publisher:
         settings = self.settings
         return Publisher(self.app, queue=settings.queue, timeout_s=settings.publish_timeout)
+
+    @cached_property
+    def store(self) -> Store | None:
+        """The outbox of this process and its relay; None where its directory cannot be used.
+
+        Said once: a process that cannot store goes on without.
+        """
+        settings, conf = self.settings, self.app.conf
+        prefix = (conf.broker_transport_options or {}).get("global_keyprefix", "")
+        broker = conf.broker_url
+        broker = str(broker[0] if isinstance(broker, (list, tuple)) else broker)
+        try:
+            store = Store(
+                directory_for(settings.outbox_dir, broker, settings.queue, prefix),
+                # With more time than a request has: a batch is larger, and nobody waits for it.
+                Publisher(
+                    self.app,
+                    queue=settings.queue,
+                    timeout_s=max(settings.publish_timeout, _RELAY_TIMEOUT_S),
+                ),
+                max_bytes=settings.outbox_max_bytes,
+                batch_events=settings.batch_events,
+                batch_bytes=settings.batch_bytes,
+                linger_s=settings.linger,
+                on_relayed=lambda events: tally().relay(events),
+            )
+        except OutboxError as exc:
+            logger.warning(
+                "no outbox, so events that the broker does not take will be dropped: %s "
+                "(set optly_outbox_dir to a directory that this user may write)",
+                exc,
+            )
+            return None
+        _close_at_exit()
+        return store
+
+    @property
+    def opened_store(self) -> Store | None:
+        """The store if there has been need of it."""
+        return self.__dict__.get("store")
 
     @cached_property
     def transport(self) -> Transport:
@@ -80,18 +130,18 @@ class Runtime:
         )
 
 
-_runtimes: WeakKeyDictionary[celery.Celery, Runtime] = WeakKeyDictionary()
+_runtimes: dict[celery.Celery, Runtime] = {}
 _inherited: list[object] = []
 _tally = Tally()
 _fork_hook_set = False
-_fallback: list[celery.Celery] = []
+_exit_hook_set = False
 
 
 def runtime_of(app: Any) -> Runtime:
     """This process's collaborators for an app."""
-    app = app._get_current_object() if hasattr(app, "_get_current_object") else app
     found = _runtimes.get(app)
     if found is None:
+        app = getattr(app, "_get_current_object", lambda: app)()
         _reset_after_fork()
         # Two threads at once may build two; the one that is kept is the one that both return.
         found = _runtimes.setdefault(app, Runtime(app))
@@ -100,70 +150,72 @@ def runtime_of(app: Any) -> Runtime:
 
 def tally() -> Tally:
     """This process's counters."""
+    _reset_after_fork()
     return _tally
 
 
-def stats() -> dict[str, int | dict[str, int]]:
+def stats() -> dict[str, Any]:
     """What became of the events of this process since it started, or was forked.
 
-    ``accepted`` = ``published`` + the sum of ``dropped``, which is by reason, at any time at which
-    no dispatch is under way. ``refused``, by reason, is what was no event.
+    ``accepted`` = ``published`` + ``stored`` + the sum of ``dropped``, which is by reason, at any
+    time at which no dispatch is under way. ``refused``, by reason, is what was no event.
+    ``relayed`` is what has left an outbox for the broker; ``outbox`` tells what waits in this
+    process's: rows, bytes, and the age of the oldest in seconds.
     """
-    return _tally.as_dict()
+    facts = {"rows": 0, "bytes": 0, "oldest_age_s": 0.0}
+    for store in _stores():
+        facts = store.facts()
+    return {**_tally.as_dict(), "outbox": facts}
 
 
-def current_app() -> celery.Celery:
-    """The Celery app whose configuration counts in this process.
+def flush(timeout: float = 5.0) -> bool:
+    """Have what waits in this process's outbox published, within so many seconds.
 
-    Celery's current app where there is one. Celery remembers it for the thread that made it, and
-    in other threads answers with an app of its own that nobody configured; there, the only app
-    that the process has made counts. A process without any gets the standalone app, which reads
-    ``celeryconfig.py`` and ``OPTLY_…``.
+    Returns whether nothing is left. What is left stays in the outbox and goes on being relayed.
     """
-    current = celery.current_app._get_current_object()
-    if not _is_placeholder(current):
-        return current
-    made = [app for app in _get_active_apps() if not _is_placeholder(app) and app not in _fallback]
-    if len(made) == 1:
-        return made[0]
-    if len(made) > 1:
-        names = ", ".join(sorted(str(app.main) for app in made))
-        raise SettingsError(
-            f"this process has several Celery apps ({names}) and none is the default: "
-            "call set_default() on the one that optly_celery should use"
-        )
-    if not _fallback:
-        _fallback.append(standalone_app())
-    return _fallback[0]
+    deadline = time.monotonic() + timeout
+    done = True
+    for store in _stores():
+        done = store.relay.flush(max(0.0, deadline - time.monotonic())) and done
+    return done
 
 
-def standalone_app() -> celery.Celery:
-    """A Celery app for processes that have none of their own; reads nothing until it is used."""
-    return celery.Celery(
-        "optly_celery",
-        loader=_StandaloneLoader,
-        include=["optly_celery.tasks"],
-        set_as_current=False,
-    )
+def close(timeout: float = 5.0) -> bool:
+    """Flush, then free what this process holds: threads, files, connections.
+
+    Returns whether nothing is left in the outbox. What is left is relayed by the next process
+    that uses its directory. A dispatch after this starts anew. Called at exit, with 5 seconds.
+    """
+    deadline = time.monotonic() + timeout
+    done = True
+    for runtime in list(_runtimes.values()):
+        store = runtime.opened_store
+        if store is not None:
+            done = store.close(max(0.0, deadline - time.monotonic())) and done
+        if "publisher" in runtime.__dict__:
+            runtime.publisher.close()
+        if "transport" in runtime.__dict__:
+            runtime.transport.close()
+    _runtimes.clear()
+    return done
 
 
-class _StandaloneLoader(AppLoader):  # type: ignore[misc]
-    """The package's ``celeryconfig``, and over it the one in the working directory."""
-
-    def read_configuration(self, env: str = "CELERY_CONFIG_MODULE") -> dict[str, Any]:
-        values = vars(self.import_from_cwd("optly_celery.celeryconfig"))
-        chosen = os.environ.get(env)
-        local = Path("celeryconfig.py")
-        if chosen:
-            values = values | vars(self.import_from_cwd(chosen))
-        elif local.is_file():
-            values = values | runpy.run_path(str(local))
-        return {k: v for k, v in values.items() if k.islower() and not k.startswith("_")}
+def _stores() -> list[Store]:
+    return [s for r in list(_runtimes.values()) if (s := r.opened_store) is not None]
 
 
-def _is_placeholder(app: celery.Celery) -> bool:
-    """Whether Celery made this app up, since it was asked for a current one and had none."""
-    return app.main == "default" and not app.set_as_current
+def _close_at_exit() -> None:
+    global _exit_hook_set
+    if not _exit_hook_set:
+        _exit_hook_set = True
+        atexit.register(close)
+        # Children of multiprocessing and of Celery's prefork pool end without atexit.
+        multiprocessing.util.Finalize(None, close, exitpriority=10)
+        signals.worker_process_shutdown.connect(_close_in_child, weak=False)
+
+
+def _close_in_child(**_: Any) -> None:
+    close()
 
 
 def _reset_after_fork() -> None:
@@ -174,7 +226,7 @@ def _reset_after_fork() -> None:
 
 
 def _forget() -> None:
-    global _runtimes, _tally
+    global _runtimes, _tally, _exit_hook_set
     # Kept, not closed: closing would say goodbye on connections that are still the parent's.
     _inherited.append(_runtimes)
-    _runtimes, _tally = WeakKeyDictionary(), Tally()
+    _runtimes, _tally, _exit_hook_set = {}, Tally(), False

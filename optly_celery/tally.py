@@ -13,8 +13,9 @@ _QUIET_S = 60.0
 class Tally:
     """Counters of one process: what was accepted, and where it went.
 
-    ``accepted = published + dropped`` at any time at which no call is under way; ``refused`` is
-    what was no event, and was not accepted.
+    ``accepted = published + stored + dropped`` at any time at which no call is under way;
+    ``refused`` is what was no event, and was not accepted. ``relayed`` counts what has left an
+    outbox for the broker, this process's and those that it adopted.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,6 +23,8 @@ class Tally:
         self._lock = threading.Lock()
         self._clock = clock
         self._published = 0
+        self._stored = 0
+        self._relayed = 0
         self._dropped: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._warned: dict[str, tuple[float, int]] = {}
@@ -30,6 +33,16 @@ class Tally:
         """Count an event that the broker has."""
         with self._lock:
             self._published += 1
+
+    def store(self) -> None:
+        """Count an event that the outbox has."""
+        with self._lock:
+            self._stored += 1
+
+    def relay(self, events: int) -> None:
+        """Count events that the broker has taken from an outbox."""
+        with self._lock:
+            self._relayed += events
 
     def drop(self, reason: str) -> int:
         """Count an accepted event as lost. As `refuse` for the number that it returns."""
@@ -51,8 +64,10 @@ class Tally:
         """The counters, as `optly_celery.stats` returns them."""
         with self._lock:
             return {
-                "accepted": self._published + self._dropped.total(),
+                "accepted": self._published + self._stored + self._dropped.total(),
                 "published": self._published,
+                "stored": self._stored,
+                "relayed": self._relayed,
                 "dropped": dict(self._dropped),
                 "refused": dict(self._refused),
             }

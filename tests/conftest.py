@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from optly_celery import runtime
+from optly_celery import apps, runtime
 from optly_celery.demo.collector import Collector
 from optly_celery.event import Event
 
@@ -18,18 +18,21 @@ from .support import US_URL, Broker, Worker, params_of
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting, proxy or certificate of the machine reaches a test."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting, proxy, certificate or outbox of the machine reaches a test, nor the reverse."""
+    ours = ("OPTLY_", "CELERY_", "FLOWER_", "REQUESTS_CA_", "CURL_CA_")
     for name in list(os.environ):
-        if name.startswith(("OPTLY_", "CELERY_", "FLOWER_")) or name.lower().endswith("_proxy"):
+        if name.startswith(ours) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture(autouse=True)
 def fresh_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test starts with counters at zero and no collaborators."""
-    runtime._runtimes.clear()
-    runtime._fallback.clear()
+    """Each test starts with counters at zero and no collaborators, and leaves none."""
+    runtime.close(0)
+    apps._fallback.clear()
+    apps._chosen.clear()
     monkeypatch.setattr(runtime, "_tally", runtime.Tally())
 
 

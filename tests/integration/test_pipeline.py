@@ -21,7 +21,15 @@ def test_a_dispatched_event_is_posted_byte_for_byte(app, broker, collector, make
     posted = collector.received[0]
     assert posted.body == json.dumps(params).encode()
     assert posted.headers["content-type"] == "application/json"
-    assert stats() == {"accepted": 1, "published": 1, "dropped": {}, "refused": {}}
+    assert stats() == {
+        "accepted": 1,
+        "published": 1,
+        "stored": 0,
+        "relayed": 0,
+        "dropped": {},
+        "refused": {},
+        "outbox": {"rows": 0, "bytes": 0, "oldest_age_s": 0.0},
+    }
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
@@ -40,7 +48,7 @@ def test_a_transient_failure_is_retried(app, broker, collector, make_worker, sta
 class _LogEvent:
     http_verb = "POST"
     url = US_URL
-    headers = {"Content-Type": "application/json"}
 
     def __init__(self, params):
         self.params = params
+        self.headers = {"Content-Type": "application/json"}

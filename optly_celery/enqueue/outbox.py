@@ -1,0 +1,265 @@
+"""Events that the broker does not have yet, in a SQLite file. The only module with sqlite3.
+
+One file per process, in WAL mode: an append is one write to the page cache, which outlives the
+process that made it, though not the machine. A file's owner holds a lock on ``<file>.lock`` that
+the kernel releases when it dies, however it dies; whoever gets that lock may adopt the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..batch import Context, Part
+from ..errors import OutboxError
+
+_APPLICATION_ID = 0x4F504C59  # "OPLY": tells our files from other SQLite files
+_SCHEMA = f"""
+PRAGMA application_id = {_APPLICATION_ID};
+CREATE TABLE IF NOT EXISTS contexts (
+    id INTEGER PRIMARY KEY, url TEXT, verb TEXT, headers TEXT, head TEXT, tail TEXT, project TEXT,
+    mergeable INTEGER);
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, context INTEGER, at REAL, count INTEGER, visitors TEXT);
+"""
+_ROW_BYTES = 40  # what a row takes beside its text
+_CONTEXTS_KEPT = 100
+
+
+class Row(NamedTuple):
+    """One stored event."""
+
+    id: int
+    part: Part
+
+    @property
+    def size(self) -> int:
+        """Bytes that it counts for."""
+        return len(self.part.visitors) + _ROW_BYTES
+
+
+class Outbox:
+    """One file of events, open in one process.
+
+    Raises, from every method: `OutboxError`, with a reason. Nothing stored is lost by that.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, create: bool = True) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        # Held for one SQLite statement at a time; SQLite's own waiting sleeps in whole ms.
+        self._lock = threading.Lock()
+        self._contexts: dict[Context, int] = {}
+        self._closed = False
+        with _translated():
+            if not create and not path.exists():
+                raise OutboxError(f"{path} is gone", reason="outbox_gone")
+            if create:
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._writer = _connect(path)
+            self._writer.executescript(_SCHEMA)
+            self._reader = _connect(path)
+            total = self._reader.execute(
+                f"SELECT count(*), coalesce(sum(length(visitors) + {_ROW_BYTES}), 0),"  # noqa: S608
+                " coalesce(max(id), 0), min(at) FROM events"
+            ).fetchone()
+            known = self._reader.execute(
+                "SELECT id, url, verb, headers, head, tail, project, mergeable FROM contexts"
+            ).fetchall()
+        self.rows: int = total[0]
+        self.bytes: int = total[1]
+        self.oldest_at: float | None = total[3]
+        # Not left to SQLite, which hands out an id again once its row is deleted.
+        self._ids = itertools.count(total[2] + 1)
+        self._by_id = {row[0]: Context._make(row[1:]) for row in known}
+        self._contexts = {context: i for i, context in self._by_id.items()}
+
+    def append(self, part: Part) -> None:
+        """Store one event; it is in the file when this returns."""
+        size = len(part.visitors) + _ROW_BYTES
+        with self._lock:
+            if self.bytes + size > self._max_bytes:
+                raise OutboxError(
+                    f"the outbox holds {self.bytes:,} bytes, and optly_outbox_max_bytes is "
+                    f"{self._max_bytes:,}",
+                    reason="outbox_full",
+                )
+            if self._closed:
+                raise OutboxError("the outbox is closed", reason="outbox_closed")
+            try:
+                context = self._contexts.get(part.context) or self._add_context(part.context)
+                self._writer.execute(
+                    "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+                    (next(self._ids), context, part.at, part.events, part.visitors),
+                )
+            except sqlite3.Error as exc:
+                raise OutboxError(str(exc), reason=_reason(exc)) from None
+            self.rows += 1
+            self.bytes += size
+            if self.oldest_at is None:
+                self.oldest_at = part.at
+
+    def read(self, *, limit: int, max_bytes: int) -> list[Row]:
+        """The oldest rows, in the order in which they were stored.
+
+        At most ``limit`` of them, and of ``max_bytes`` together, unless the first one alone has
+        more.
+        """
+        rows: list[Row] = []
+        size = 0
+        with _translated():
+            found = self._reader.execute(
+                "SELECT id, context, at, count, visitors FROM events ORDER BY id LIMIT ?", (limit,)
+            )
+            for number, context, at, count, visitors in found:
+                size += len(visitors)
+                if rows and size > max_bytes:
+                    break
+                rows.append(Row(number, Part(self._by_id[context], visitors, count, at)))
+            found.close()
+        return rows
+
+    def settle(self, rows: list[Row]) -> None:
+        """Delete rows that the broker has; they are the oldest ones, in order."""
+        with self._lock, _translated():
+            self._writer.execute("DELETE FROM events WHERE id <= ?", (rows[-1].id,))
+            self.rows -= len(rows)
+            self.bytes -= sum(row.size for row in rows)
+            self.oldest_at = None
+            if self.rows:
+                row = self._writer.execute("SELECT at FROM events ORDER BY id LIMIT 1").fetchone()
+                self.oldest_at = row[0] if row else None
+            elif len(self._contexts) > _CONTEXTS_KEPT:
+                self._writer.execute("DELETE FROM contexts")
+                self._contexts, self._by_id = {}, {}
+
+    def close(self) -> None:
+        """Close the file, and remove it if nothing is left in it."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._closed:
+                return
+            self._closed = True
+            left = self._writer.execute("SELECT count(*) FROM events").fetchone()[0]
+            self._reader.close()
+            self._writer.close()
+            if not left:
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def _add_context(self, context: Context) -> int:
+        number = max(self._by_id, default=0) + 1
+        self._writer.execute(
+            "INSERT INTO contexts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, *context)
+        )
+        # Before the first row that names it can be read.
+        self._by_id[number] = context
+        self._contexts[context] = number
+        return number
+
+
+class Claim:
+    """The right to a file: held while this object lives, and until its process ends.
+
+    POSIX record locks, since a forked child does not inherit them: a lock that it did would
+    outlive its owner.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, path: Path) -> Claim | None:
+        """Claim a file, or None while somebody else has it.
+
+        Within one process the kernel does not tell owners apart: never take what is held here,
+        as releasing the second would release the first.
+        """
+        lock = _lock_path(path)
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino == lock.stat().st_ino:
+                return cls(path, descriptor)
+        except OSError:
+            pass  # held, or removed by its last holder meanwhile
+        os.close(descriptor)
+        return None
+
+    def release(self) -> None:
+        """Give it up; the lock file goes with the file that it stands for."""
+        if not self.path.exists():
+            _lock_path(self.path).unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+def new_path(directory: Path) -> Path:
+    """A name that no other process uses, for this one's file."""
+    return directory / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.outbox"
+
+
+def files_in(directory: Path) -> list[Path]:
+    """The outbox files of a directory, oldest first."""
+    with contextlib.suppress(OSError):
+        return sorted(directory.glob("*.outbox"), key=lambda path: path.name)
+    return []
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be read, out of the way but never away; return its new name."""
+    target = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            Path(f"{path}{suffix}").rename(f"{target}{suffix}")
+    return target
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{path}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+    )
+    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    if found not in (0, _APPLICATION_ID):
+        connection.close()
+        raise OutboxError(f"{path} is no file of ours", reason="outbox_foreign")
+    # NORMAL: no wait for the disk per event. A killed process loses nothing by it; a machine
+    # that loses power can lose the last events.
+    connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+    return connection
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise OutboxError(str(exc), reason=_reason(exc)) from None
+    except OSError as exc:
+        raise OutboxError(f"{exc.strerror}: {exc.filename}", reason="outbox_io") from None
+
+
+def _reason(exc: sqlite3.Error) -> str:
+    text = str(exc)
+    for words, reason in (
+        ("malformed", "outbox_damaged"),
+        ("not a database", "outbox_damaged"),
+        ("is full", "outbox_disk_full"),
+        ("readonly", "outbox_read_only"),
+        ("read-only", "outbox_read_only"),
+    ):
+        if words in text:
+            return reason
+    return "outbox_io"

@@ -1,0 +1,68 @@
+"""The public door: what it offers, and that opening it does nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+import optly_celery
+
+# Run in a process of its own, whose audit hook sees what is done to the outside.
+IMPORT_QUIETLY = """
+import os, sys, threading
+seen = []
+loud = {"socket.connect", "socket.listen", "socket.sendto", "socket.getaddrinfo", "os.fork",
+        "subprocess.Popen", "_thread.start_new_thread"}
+sys.addaudithook(lambda name, args: seen.append(name) if name in loud else None)
+files = len(os.listdir("/dev/fd"))
+import optly_celery
+opened = len(os.listdir("/dev/fd")) - files
+sys.stdout.write(repr((seen, threading.active_count(), opened, sorted(sys.modules))))
+"""
+
+
+def test_all_is_what_is_there():
+    """Each name of ``__all__`` exists, and nothing public is missing from it."""
+    there = {
+        name
+        for name, value in vars(optly_celery).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+
+    assert there | {"__version__"} == set(optly_celery.__all__)
+    assert optly_celery.__all__ == sorted(optly_celery.__all__)
+
+
+@pytest.mark.parametrize("name", optly_celery.__all__)
+def test_every_public_name_is_documented(name):
+    """``help`` has an answer."""
+    value = getattr(optly_celery, name)
+
+    assert isinstance(value, str) or value.__doc__
+
+
+def test_importing_the_package_does_nothing_but_import():
+    """No connection, thread, process or file left open."""
+    seen, threads, opened, _ = _import_quietly()
+
+    assert (seen, threads, opened) == ([], 1, 0)
+
+
+def test_importing_the_package_loads_only_what_an_app_needs():
+    """No web framework, no SDK; and no task, since the publisher sends by name."""
+    modules = set(_import_quietly()[-1])
+
+    assert not {"django", "flask", "optimizely", "flower"} & modules
+    assert not {f"optly_celery.{name}" for name in ("tasks", "celery", "demo", "cli")} & modules
+
+
+def _import_quietly():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_QUIETLY],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return eval(done.stdout)  # noqa: S307 - our own repr

@@ -1,0 +1,205 @@
+"""Merging: what may share a batch, and that nothing changes by it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optly_celery.batch import merge, split, take_apart
+from optly_celery.event import Event
+
+from ..support import US_URL, params_of, visitor_of
+
+NO_LIMIT = {"max_events": 1 << 30, "max_bytes": 1 << 30}
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
+values = st.recursive(
+    scalars | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+visitors = st.lists(
+    st.dictionaries(st.sampled_from(["visitor_id", "visitors", "snapshots"]), values, max_size=3),
+    max_size=3,
+)
+
+
+@st.composite
+def all_params(draw):
+    """Params with visitors anywhere among few keys of few values, so that contexts meet."""
+    few = st.sampled_from([True, 1, 1.0, None, "1", '"visitors": [', {"visitors": [1]}, []])
+    keys = draw(st.permutations(["visitors", "project_id", "revision", "é"]))
+    params = {key: draw(few) for key in keys if draw(st.booleans())}
+    if draw(st.integers(0, 9)):
+        params = {k: draw(visitors) if k == "visitors" else v for k, v in params.items()}
+        params.setdefault("visitors", draw(visitors))
+    return params
+
+
+events = st.lists(
+    st.builds(
+        Event.of,
+        st.sampled_from([US_URL, "https://eu.logx.optimizely.com/v1/events"]),
+        all_params(),
+        st.sampled_from(["POST", "POST", "POST", "GET"]),
+        st.sampled_from([None, {"a": "b"}, {"a": "c"}]),
+    ),
+    max_size=12,
+)
+
+
+def context_of(url, verb, headers, params):
+    rest = {k: v for k, v in params.items() if k != "visitors"}
+    return json.dumps([url, verb, headers, rest], sort_keys=True)
+
+
+def pairs_of(found):
+    """The (context, visitor) pairs of events; an event without visitors is one pair."""
+    pairs = []
+    for url, verb, headers, params in found:
+        context = context_of(url, verb, headers, params)
+        listed = params.get("visitors")
+        if verb == "POST" and isinstance(listed, list) and listed:
+            pairs += [(context, json.dumps(visitor)) for visitor in listed]
+        else:
+            pairs.append((context, json.dumps(listed)))
+    return pairs
+
+
+def parts_of(event):
+    return event.url, event.verb, event.headers, event.params
+
+
+def unpack(batch):
+    args, kwargs, _ = json.loads(batch.message_body)
+    url, verb, params = args
+    params = json.loads(params) if isinstance(params, str) else params
+    return url, verb, kwargs["headers"], params
+
+
+@given(events)
+def test_an_event_taken_apart_is_its_body_again(found):
+    """Context and visitors, put together, are the SDK's JSON byte for byte."""
+    for event in found:
+        part = take_apart(event, 0.0)
+        assert part.context.head + part.visitors + part.context.tail == event.body
+
+
+@given(events, st.integers(1, 8), st.integers(1, 600))
+def test_merging_keeps_every_pair_of_context_and_visitor(found, max_events, max_bytes):
+    """The multiset of pairs is the same before and after, whatever the limits."""
+    batches = merge(
+        (take_apart(event, 0.0) for event in found), max_events=max_events, max_bytes=max_bytes
+    )
+
+    assert Counter(pairs_of(map(unpack, batches))) == Counter(pairs_of(map(parts_of, found)))
+
+
+@given(events)
+def test_merging_keeps_the_order_of_visitors_within_a_context(found):
+    """Nobody's events overtake each other in one context."""
+    batches = merge((take_apart(event, 0.0) for event in found), **NO_LIMIT)
+
+    before, after = (pairs_of(x) for x in (map(parts_of, found), map(unpack, batches)))
+    for context in {context for context, _ in before}:
+        wanted = [visitor for c, visitor in before if c == context]
+        # GETs and the like travel alone, one by one, and so may keys in another order.
+        assert Counter(wanted) == Counter(visitor for c, visitor in after if c == context)
+    texts = [take_apart(event, 0.0) for event in found]
+    for context in {part.context for part in texts if part.context.mergeable}:
+        (batch,) = merge([part for part in texts if part.context == context], **NO_LIMIT)
+        wanted = [v for part in texts if part.context == context for v in _visitors(part)]
+        assert unpack(batch)[3]["visitors"] == wanted
+
+
+def _visitors(part):
+    return json.loads(f"[{part.visitors}]")
+
+
+@given(events)
+def test_merge_then_split_to_the_end_gives_the_pairs_again(found):
+    """Splitting a batch until each visitor stands alone undoes the merge."""
+    batches = merge((take_apart(event, 0.0) for event in found), **NO_LIMIT)
+    waiting = [Event.of(url, params, verb, headers)
+               for url, verb, headers, params in map(unpack, batches)]  # fmt: skip
+    alone = []
+    while waiting:
+        event = waiting.pop(0)
+        if event.verb == "POST" and len(event.visitors) > 1:
+            waiting[:0] = split(event)
+        else:
+            alone.append(event)
+
+    assert Counter(pairs_of(map(parts_of, alone))) == Counter(pairs_of(map(parts_of, found)))
+
+
+@pytest.mark.parametrize(
+    ("url", "verb", "headers", "context"),
+    [
+        ("https://eu.logx.optimizely.com/v1/events", "POST", None, {}),
+        (US_URL, "GET", None, {}),
+        (US_URL, "POST", {"a": "b"}, {}),
+        *[
+            (US_URL, "POST", None, {key: value})
+            for key, value in [
+                ("account_id", "2"),
+                ("project_id", "2"),
+                ("revision", "43"),
+                ("client_name", "java-sdk"),
+                ("client_version", "4.0.0"),
+                ("anonymize_ip", False),
+                ("anonymize_ip", 1),
+                ("enrich_decisions", False),
+                ("region", "EU"),
+                ("region", None),
+                ("unknown", {"visitors": []}),
+            ]
+        ],
+    ],
+)
+def test_events_that_differ_in_anything_but_visitors_never_share_a_batch(
+    url, verb, headers, context
+):
+    """By presence and by value: true is not 1, absent is not null."""
+    one = Event.of(US_URL, params_of("a", "u-1"))
+    other = Event.of(url, params_of("b", "u-2", **context), verb, headers)
+    again = Event.of(US_URL, params_of("c", "u-3"))
+
+    batches = merge((take_apart(e, 0.0) for e in (one, other, again)), **NO_LIMIT)
+
+    ids = [[v["visitor_id"] for v in unpack(batch)[3]["visitors"]] for batch in batches]
+    assert sorted(ids) == [["a", "c"], ["b"]]
+
+
+def test_two_visitors_with_one_id_are_not_folded():
+    """The same visitor twice stays twice: its events are told apart by uuid."""
+    found = [Event.of(US_URL, params_of("same", uuid)) for uuid in ("u-1", "u-2")]
+
+    (batch,) = merge((take_apart(e, 0.0) for e in found), **NO_LIMIT)
+
+    assert unpack(batch)[3]["visitors"] == [visitor_of("same", "u-1"), visitor_of("same", "u-2")]
+    assert batch.summary.split(", ")[2] == "2 events"
+
+
+def test_batches_stay_within_their_limits():
+    """By events and by bytes; one event over a limit travels alone."""
+    parts = [
+        take_apart(Event.of(US_URL, params_of(f"v-{n}", f"u-{n}")), float(n)) for n in range(25)
+    ]
+    one = len(next(merge(parts[:1], **NO_LIMIT)).body)
+
+    by_events = list(merge(parts, max_events=10, max_bytes=1 << 30))
+    by_bytes = list(merge(parts, max_events=100, max_bytes=one * 3))
+
+    assert [batch.count for batch in by_events] == [10, 10, 5]
+    assert [batch.enqueued_at for batch in by_events] == [0.0, 10.0, 20.0]
+    assert all(len(batch.body) <= one * 3 for batch in by_bytes)
+    assert [batch.count for batch in merge(parts[:3], max_events=1, max_bytes=1)] == [1, 1, 1]
