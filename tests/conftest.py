@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def fresh_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime.close(0)
     apps._fallback.clear()
     apps._chosen.clear()
+    sys.modules.pop("optly_celery.celeryconfig", None)  # it reads the environment when imported
     monkeypatch.setattr(runtime, "_tally", runtime.Tally())
 
 

@@ -15,6 +15,7 @@ from .chosen_app import ChosenApp
 from .dead_letters import dead_letters
 from .demo import demo
 from .exits import CommandGroup
+from .outbox import outbox
 from .status import status
 
 __all__ = ["main", "optimizely"]
@@ -28,7 +29,7 @@ def optimizely(ctx: click.Context, **_: Any) -> None:
     """Look after the events on their way to Optimizely."""
 
 
-for command in (status, dead_letters, demo):
+for command in (status, dead_letters, outbox, demo):
     optimizely.add_command(command)
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..batch import Batch, merge
 from ..errors import OutboxError, PublishError
@@ -28,6 +28,19 @@ class BatchPublisher(Protocol):
     """What the relay needs of a publisher."""
 
     def publish_all(self, batches: Iterable[Batch]) -> None: ...
+
+
+class Adopted(NamedTuple):
+    """What came of looking for files of dead processes.
+
+    ``events`` were relayed and ``files`` removed; ``alive`` are files whose owners still run.
+    ``done`` is false if the broker stopped taking events before the end.
+    """
+
+    events: int
+    files: int
+    alive: int
+    done: bool
 
 
 class Relay:
@@ -141,22 +154,24 @@ class Relay:
             self._adopt_at = time.monotonic() + _ADOPT_EVERY_S
             self.adopt(self._own.path.parent)
 
-    def adopt(self, directory: Path) -> int:
-        """Relay the files of processes that are gone. Returns how many events that were."""
-        total = 0
+    def adopt(self, directory: Path) -> Adopted:
+        """Relay the files of processes that are gone; leave those of the living alone."""
+        events = files = alive = 0
         for path in files_in(directory):
             if path == self._own.path:
                 continue
             claim = Claim.take(path)
             if claim is None:
+                alive += 1
                 continue
             try:
-                total += self._adopt_one(path)
+                events += self._adopt_one(path)
+                files += not path.exists()
             finally:
                 claim.release()
             if self.in_trouble:
                 break
-        return total
+        return Adopted(events, files, alive, done=not self.in_trouble)
 
     def _adopt_one(self, path: Path) -> int:
         taken = 0
