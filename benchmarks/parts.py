@@ -45,6 +45,11 @@ def params_of(number: int) -> dict[str, Any]:
     return {
         "account_id": "12001",
         "project_id": "111001",
+        "revision": "42",
+        "client_name": "python-sdk",
+        "client_version": "5.7.0",
+        "anonymize_ip": True,
+        "enrich_decisions": True,
         "visitors": [
             {
                 "snapshots": [
@@ -80,11 +85,6 @@ def params_of(number: int) -> dict[str, Any]:
                 ],
             }
         ],
-        "revision": "42",
-        "client_name": "python-sdk",
-        "client_version": "5.7.0",
-        "anonymize_ip": True,
-        "enrich_decisions": True,
     }
 
 

@@ -56,7 +56,7 @@ class Outbox:
     def __init__(self, path: Path, *, max_bytes: int, create: bool = True) -> None:
         self.path = path
         self._max_bytes = max_bytes
-        # Held for one SQLite statement at a time; SQLite's own waiting sleeps in whole ms.
+        # One connection for all threads, and this for one statement at a time.
         self._lock = threading.Lock()
         self._contexts: dict[Context, int] = {}
         self._closed = False
@@ -65,14 +65,13 @@ class Outbox:
                 raise OutboxError(f"{path} is gone", reason="outbox_gone")
             if create:
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._writer = _connect(path)
-            self._writer.executescript(_SCHEMA)
-            self._reader = _connect(path)
-            total = self._reader.execute(
+            self._db = _connect(path)
+            self._db.executescript(_SCHEMA)
+            total = self._db.execute(
                 f"SELECT count(*), coalesce(sum(length(visitors) + {_ROW_BYTES}), 0),"  # noqa: S608
                 " coalesce(max(id), 0), min(at) FROM events"
             ).fetchone()
-            known = self._reader.execute(
+            known = self._db.execute(
                 "SELECT id, url, verb, headers, head, tail, project, mergeable FROM contexts"
             ).fetchall()
         self.rows: int = total[0]
@@ -97,7 +96,7 @@ class Outbox:
                 raise OutboxError("the outbox is closed", reason="outbox_closed")
             try:
                 context = self._contexts.get(part.context) or self._add_context(part.context)
-                self._writer.execute(
+                self._db.execute(
                     "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
                     (next(self._ids), context, part.at, part.events, part.visitors),
                 )
@@ -116,8 +115,8 @@ class Outbox:
         """
         rows: list[Row] = []
         size = 0
-        with _translated():
-            found = self._reader.execute(
+        with self._lock, _translated():
+            found = self._db.execute(
                 "SELECT id, context, at, count, visitors FROM events ORDER BY id LIMIT ?", (limit,)
             )
             for number, context, at, count, visitors in found:
@@ -131,15 +130,15 @@ class Outbox:
     def settle(self, rows: list[Row]) -> None:
         """Delete rows that the broker has; they are the oldest ones, in order."""
         with self._lock, _translated():
-            self._writer.execute("DELETE FROM events WHERE id <= ?", (rows[-1].id,))
+            self._db.execute("DELETE FROM events WHERE id <= ?", (rows[-1].id,))
             self.rows -= len(rows)
             self.bytes -= sum(row.size for row in rows)
             self.oldest_at = None
             if self.rows:
-                row = self._writer.execute("SELECT at FROM events ORDER BY id LIMIT 1").fetchone()
+                row = self._db.execute("SELECT at FROM events ORDER BY id LIMIT 1").fetchone()
                 self.oldest_at = row[0] if row else None
             elif len(self._contexts) > _CONTEXTS_KEPT:
-                self._writer.execute("DELETE FROM contexts")
+                self._db.execute("DELETE FROM contexts")
                 self._contexts, self._by_id = {}, {}
 
     def close(self) -> None:
@@ -148,16 +147,15 @@ class Outbox:
             if self._closed:
                 return
             self._closed = True
-            left = self._writer.execute("SELECT count(*) FROM events").fetchone()[0]
-            self._reader.close()
-            self._writer.close()
+            left = self._db.execute("SELECT count(*) FROM events").fetchone()[0]
+            self._db.close()
             if not left:
                 for suffix in ("", "-wal", "-shm"):
                     Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def _add_context(self, context: Context) -> int:
         number = max(self._by_id, default=0) + 1
-        self._writer.execute(
+        self._db.execute(
             "INSERT INTO contexts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, *context)
         )
         # Before the first row that names it can be read.
@@ -237,7 +235,10 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise OutboxError(f"{path} is no file of ours", reason="outbox_foreign")
     # NORMAL: no wait for the disk per event. A killed process loses nothing by it; a machine
     # that loses power can lose the last events.
-    connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
+    # EXCLUSIVE: one connection is all there is, so a statement needs no file locks.
+    connection.executescript(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+    )
     return connection
 
 

@@ -137,7 +137,7 @@ def test_a_purge_deletes_without_publishing(run, dead, broker):
 
     done = run("purge", ids[0], ids[0], ids[2], "--yes")
 
-    assert (done.exit_code, done.stdout) == (OK, "2 dead letters purged.\n")
+    assert (done.exit_code, done.output) == (OK, "2 dead letters purged.\n")
     assert dead.ids() == [ids[1]]
     assert list(published_uuids(broker)) == []
 

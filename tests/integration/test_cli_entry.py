@@ -82,14 +82,14 @@ def test_options_that_a_project_adds_to_all_commands_are_taken(broker, project):
 
 
 def test_without_an_app_the_standalone_one_is_meant(broker, tmp_path):
-    """Its celeryconfig.py is read from the working directory."""
-    (tmp_path / "celeryconfig.py").write_text(
-        f"broker_url = {broker.url!r}\noptly_queue = 'mine'\n"
-    )
+    """It reads celeryconfig.py in the working directory, and the environment."""
+    (tmp_path / "celeryconfig.py").write_text(f"broker_url = {broker.url!r}\n")
 
     for command in (["optly-celery"], ["celery", "optimizely"]):
         done = _start(
-            [BIN / command[0], *command[1:], "status", "--json", "--timeout", "0.2"], tmp_path
+            [BIN / command[0], *command[1:], "status", "--json", "--timeout", "0.2"],
+            tmp_path,
+            {"OPTLY_QUEUE": "mine"},
         )
         assert json.loads(done.stdout)["queue"] == "mine", done.stderr
 

@@ -160,6 +160,13 @@ def test_a_broker_that_refuses_is_one_sentence(as_json):
         assert done.stdout == ""
 
 
+def test_no_connection_without_limits_is_used(app):
+    """One of the app's own would wait for a hung broker forever."""
+    run(app)
+
+    assert (app._pool, app.amqp._producer_pool) == (None, None)
+
+
 def test_a_hung_broker_is_given_up_in_time(own_broker):
     """Within the timeout, and not once for each question."""
     own_broker.freeze()

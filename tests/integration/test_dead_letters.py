@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
+import socket
+import struct
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from optly_celery.deliver.dead_letters import DeadLetters
 from optly_celery.deliver.letter import Fate, Filter
 from optly_celery.deliver.replay import replay
 from optly_celery.errors import DeadLetterError, NoSuchDeadLetterError, PublishError
@@ -261,7 +268,7 @@ def test_a_store_that_is_away_is_one_sentence_without_password(own_broker):
     with pytest.raises(DeadLetterError, match="refused the user name or password"):
         dead.ids()
     own_broker.kill()
-    dead = type(dead)(url, max_age_s=60)
+    dead = DeadLetters(url, max_age_s=60)
 
     for call in (dead.ids, dead.count_by_reason, dead.expired, lambda: dead.show("1"),
                  lambda: keep(dead), lambda: dead.remove(["1"]),
@@ -287,7 +294,7 @@ def test_a_hung_store_is_given_up_once(own_broker, monkeypatch):
 
 
 def test_a_restarted_store_is_found_again(own_broker):
-    """The idle connection is dead then; the letter is kept by another."""
+    """The idle connection is closed then; the letter is kept by another."""
     dead = store(own_broker)
     keep(dead, 1)
     own_broker.stop()
@@ -296,7 +303,40 @@ def test_a_restarted_store_is_found_again(own_broker):
     assert keep(dead, 2) in dead.ids()
 
 
-def test_a_letter_that_does_not_fit_is_not_kept_by_half(own_broker):
+def test_a_connection_that_turns_out_dead_is_replaced(broker):
+    """A load balancer that forgets idle connections tells only whoever uses one."""
+    with _Proxy(broker.port) as proxy:
+        dead = DeadLetters(f"redis://127.0.0.1:{proxy.port}/0", max_age_s=60)
+
+        assert keep(dead, 1) in store(broker).ids()
+
+    assert proxy.reset == 1
+
+
+@pytest.mark.parametrize("forbidden", ["zadd", "hset"])
+def test_a_letter_is_kept_whole_or_not_at_all(broker, forbidden):
+    """What refuses one of its three parts, or dies between them, leaves none."""
+    with _limited(broker, forbidden) as limited, pytest.raises(DeadLetterError):
+        keep(limited, 1)
+
+    assert list(broker.client().scan_iter()) == []
+
+
+@pytest.mark.parametrize("forbidden", ["zrem", "hdel"])
+def test_a_letter_is_removed_whole_or_not_at_all(broker, forbidden):
+    """As it is kept."""
+    dead = store(broker)
+    letter_id = keep(dead, 1)
+
+    with _limited(broker, forbidden) as limited, pytest.raises(DeadLetterError):
+        list(limited.purge([letter_id]))
+
+    assert dead.show(letter_id).event == event_of(1)
+    assert dead.ids() == [letter_id]
+    assert dead.count_by_reason() == {"http_400": 1}
+
+
+def test_a_letter_that_does_not_fit_is_a_sentence(own_broker):
     """Out of memory: the caller hears of it, and the store is as before."""
     dead, client = store(own_broker), own_broker.client()
     keep(dead, 1)
@@ -324,24 +364,61 @@ def test_a_full_store_can_be_emptied(own_broker):
 
 def test_a_letter_is_kept_where_old_ones_cannot_be_removed(broker, caplog):
     """Scripts may be forbidden there; then the log says that letters stay past their age."""
-    user = "keeper"
-    broker.client().acl_setuser(user, enabled=True, nopass=True, keys=["*"],
-                                commands=["+@all", "-eval"])  # fmt: skip
-    dead = store(broker)
-    limited = type(dead)(broker.url.replace("127.", f"{user}:x@127."), max_age_s=DAY_S)
-    try:
-        with caplog.at_level(logging.WARNING):
-            keep(limited, 1)
-    finally:
-        broker.client().acl_deluser(user)
+    with _limited(broker, "eval") as limited, caplog.at_level(logging.WARNING):
+        keep(limited, 1)
 
-    assert len(dead.ids()) == 1
+    assert len(store(broker).ids()) == 1
     assert "past their age could not be removed" in caplog.text
 
 
-def _timed(call, error):
-    import time
+@contextlib.contextmanager
+def _limited(broker, command):
+    """The store, as seen by a user who may do all but one command."""
+    client = broker.client()
+    client.acl_setuser("limited", enabled=True, nopass=True, keys=["*"],
+                       commands=["+@all", f"-{command}"])  # fmt: skip
+    try:
+        yield DeadLetters(broker.url.replace("127.", "limited:x@127."), max_age_s=DAY_S)
+    finally:
+        client.acl_deluser("limited")
 
+
+class _Proxy:
+    """Stands before a server; resets the first connection once something was sent over it."""
+
+    def __init__(self, port):
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.reset = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+        self._thread.join(10)
+
+    def _serve(self):
+        first, _ = self._listener.accept()
+        first.recv(1)
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        first.close()
+        self.reset += 1
+        second, _ = self._listener.accept()
+        with second, socket.create_connection(("127.0.0.1", self._target)) as server:
+            ends = {second: server, server: second}
+            while self._listener.fileno() != -1:
+                for end in select.select(ends, [], [], 0.05)[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+
+
+def _timed(call, error):
     start = time.monotonic()
     with pytest.raises(error):
         call()

@@ -132,7 +132,7 @@ def test_contexts_do_not_pile_up(outbox):
         outbox.append(part_of(number, revision=str(number)))
         outbox.settle(everything(outbox))
 
-    kept = outbox._reader.execute("SELECT count(*) FROM contexts").fetchone()[0]
+    kept = outbox._db.execute("SELECT count(*) FROM contexts").fetchone()[0]
 
     assert kept <= 101
 
