@@ -30,11 +30,9 @@ def visitor_params(number: int) -> dict[str, Any]:
     params = params_of(number)
     (visitor,) = params["visitors"]
     visitor["visitor_id"] = str(uuid.uuid4())
-    values = (
-        random.choice(("free", "pro", "team")),
-        random.choice(["DE", "FR", "GB", "IN", "NL", "US"]),
-    )
-    for attribute, value in zip(visitor["attributes"], values, strict=False):
+    plan = random.choice(["free", "pro", "team"])
+    country = random.choice(["DE", "FR", "GB", "IN", "NL", "US"])
+    for attribute, value in zip(visitor["attributes"], (plan, country), strict=False):
         attribute["value"] = value
     event = visitor["snapshots"][0]["events"][0]
     event["timestamp"] = 1_700_000_000_000 + number * 37 + random.randrange(30)

@@ -135,7 +135,14 @@ def test_a_transient_failure_is_retried_until_it_succeeds(line, uuid, answer):
 def test_a_refused_connection_is_retried(tmp_path, line, uuid):
     """An endpoint that is not there yet gets the event once it is."""
     port = free_port()
-    line.work("-Q", "elsewhere", url_override=f"http://127.0.0.1:{port}/v1/events")
+    line.work(
+        "-Q",
+        "elsewhere",
+        "-c",
+        "2",
+        pool=HEARD_POOL,
+        url_override=f"http://127.0.0.1:{port}/v1/events",
+    )
 
     task_id = deliver.apply_async((US_URL, "POST", params_of(uuid=uuid)), queue="elsewhere").id
     eventually(lambda: "task-retried" in line.watch.kinds(task_id))
@@ -209,7 +216,7 @@ def test_nothing_is_sent_to_another_host(strict_worker, line, uuid, url, reason)
 @pytest.fixture(scope="module")
 def strict_worker(line):
     """A worker that posts where events say, as in production."""
-    return line.work("-Q", "strict", url_override=None)
+    return line.work("-Q", "strict", "-c", "2", pool=HEARD_POOL, url_override=None)
 
 
 @pytest.mark.parametrize(
