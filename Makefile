@@ -15,7 +15,7 @@ demo: $(VENV)/.demo ## install into .venv, then run the one-command tour
 	@$(BIN)/optly-celery demo
 
 test: $(VENV)/.dev ## every test that needs no container engine
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs and Celery versions
 	$(BIN)/nox

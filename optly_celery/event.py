@@ -23,7 +23,9 @@ MAX_OBJECT_BYTES = 3_500_000
 
 VERBS = ("GET", "POST")
 
-_encode = json.JSONEncoder(allow_nan=False, check_circular=False).encode  # json.dumps would make one for each call
+_encode = json.JSONEncoder(
+    allow_nan=False, check_circular=False
+).encode  # json.dumps would make one for each call
 
 _HOST = re.compile(r"[a-z0-9.:_-]{1,253}")  # nothing else is let into a log line
 

@@ -155,9 +155,7 @@ class Outbox:
 
     def _add_context(self, context: Context) -> int:
         number = max(self._by_id, default=0) + 1
-        self._db.execute(
-            "INSERT INTO contexts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, *context)
-        )
+        self._db.execute("INSERT INTO contexts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (number, *context))
         # Before the first row that names it can be read.
         self._by_id[number] = context
         self._contexts[context] = number
