@@ -38,6 +38,8 @@ coverage: $(VENV)/.dev ## the tests, and what they do not reach
 benchmarks: $(VENV)/.dev ## the numbers in the README and in docs/
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/drain.py
+	$(BIN)/python benchmarks/queue_size.py
+	$(BIN)/python benchmarks/burst.py
 
 clean: ## remove .venv and what tools left behind
 	rm -rf $(VENV) .nox build *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

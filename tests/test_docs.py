@@ -38,6 +38,6 @@ def test_every_link_between_documents_leads_somewhere():
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if "://" not in target and not (page.parent / target).exists():
-                broken.append(f"{page.name}: {target}")
+                broken += [f"{page.name}: {target}"]
 
     assert broken == []

@@ -13,7 +13,8 @@ from typing import NamedTuple, Protocol
 
 from ..batch import Batch, merge
 from ..errors import OutboxError, PublishError
-from .outbox import Claim, Outbox, files_in, set_aside
+from .claims import Claim, files_in, set_aside
+from .outbox import Outbox
 from .periodic import Periodic
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from ..batch import take_apart
 from ..errors import OutboxError
 from ..event import Event
-from .outbox import Claim, Outbox, new_path, set_aside
+from .claims import Claim, new_path, set_aside
+from .outbox import Outbox
 from .relay import BatchPublisher, Relay
 
 logger = logging.getLogger(__name__)

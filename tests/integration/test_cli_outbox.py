@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from optly_celery import dispatch, runtime, stats
 from optly_celery.cli import main
-from optly_celery.enqueue.outbox import files_in
+from optly_celery.enqueue.claims import files_in
 
 from ..support import US_URL, params_of
 

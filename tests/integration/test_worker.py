@@ -8,7 +8,6 @@ import time
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
-import celery
 import pytest
 
 from optly_celery.demo.collector import Answer, Collector
@@ -16,16 +15,12 @@ from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER
 from optly_celery.tasks import deliver
 
 from ..conftest import celery_app
-from ..line import Line, batch_of, uuids_in
+from ..line import HEARD_POOL, Line, batch_of, uuids_in
 from ..support import US_URL, eventually, free_port, params_of
 
 _count = itertools.count()
 
 BACKOFF_MAX_S = 3.5
-
-
-# Before 5.7, Celery lost some of what a threads pool says to monitors (celery/celery#10434).
-HEARD_POOL = "threads" if celery.__version__ >= "5.7" else "prefork"
 
 
 @pytest.fixture(scope="module")

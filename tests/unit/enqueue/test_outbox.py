@@ -12,7 +12,8 @@ import textwrap
 import pytest
 
 from optly_celery.batch import take_apart
-from optly_celery.enqueue.outbox import Claim, Outbox, files_in, new_path, set_aside
+from optly_celery.enqueue.claims import Claim, files_in, new_path, set_aside
+from optly_celery.enqueue.outbox import Outbox
 from optly_celery.errors import OutboxError
 from optly_celery.event import Event
 

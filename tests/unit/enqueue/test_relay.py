@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from optly_celery.enqueue.outbox import Outbox, files_in, new_path
+from optly_celery.enqueue.claims import files_in, new_path
+from optly_celery.enqueue.outbox import Outbox
 from optly_celery.enqueue.relay import Relay
 from optly_celery.errors import PublishError
 
