@@ -131,6 +131,26 @@ def _collect(latency_s: float, port: int, count: Any) -> None:
         signal.pause()
 
 
+@contextlib.contextmanager
+def flower(broker_url: str) -> Iterator[str]:
+    """Flower for the standalone app; gives the URL of its API."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "optly_celery", "flower", f"--port={port}"],
+        env=os.environ
+        | {"OPTLY_BROKER_URL": broker_url, "FLOWER_UNAUTHENTICATED_API": "true"}
+        | {"FLOWER_ADDRESS": "127.0.0.1", "FLOWER_INSPECT_TIMEOUT": "100"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(port)
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        process.kill()
+        process.wait()
+
+
 def _wait_for(port: int) -> None:
     for _ in range(500):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
