@@ -19,7 +19,7 @@ T = TypeVar("T")
 US_URL = "https://logx.optimizely.com/v1/events"
 
 
-def eventually(look: Callable[[], T], *, timeout_s: float = 30.0, what: str = "") -> T:
+def eventually(look: Callable[[], T], *, timeout_s: float = 60.0, what: str = "") -> T:
     """Wait until ``look`` returns something true, and return that; fail after the limit."""
     deadline = time.monotonic() + timeout_s
     while True:

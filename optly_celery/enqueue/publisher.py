@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 import zlib
@@ -124,11 +125,14 @@ class Publisher:
 
         One that fails is closed and not used again.
         """
+        fresh = False
         try:
             producer = self._idle.pop()
         except IndexError:
-            producer = self._new_producer()
+            fresh, producer = True, self._new_producer()
         try:
+            if fresh:
+                _keep_client(producer)
             yield producer
         except BaseException:
             _close(producer)
@@ -179,6 +183,18 @@ class Publisher:
             ours = isinstance(error, (DeliveryError, Reject))
             text = str(error) if ours else f"{event.summary}: {type(error).__name__}"
             raise PublishError(text, reason="eager_delivery_failed")
+
+
+def _keep_client(producer: Producer) -> None:
+    """Let kombu's channel make one redis-py client instead of one for each publish.
+
+    That is a third of a publish. A client is a thin wrapper around the channel's pool, which it
+    would share with the next one anyway; a kombu without this method goes on as before.
+    """
+    if _is_redis(producer.connection):
+        make = getattr(producer.channel, "_create_client", None)
+        if make is not None:
+            producer.channel._create_client = functools.cache(make)  # noqa: SLF001
 
 
 def _pipelined(producer: Producer) -> contextlib.AbstractContextManager[Any]:
