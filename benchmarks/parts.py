@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ctypes
+import json
 import multiprocessing
 import os
 import signal
@@ -88,6 +90,28 @@ def params_of(number: int) -> dict[str, Any]:
     }
 
 
+def fill_with_copies(client: Any, queue: str, count: int) -> None:
+    """Make so many messages of the one in a queue, with ids and params of their own.
+
+    To publish as many takes minutes. For Celery's message protocol 2, args holding url, then
+    perhaps a verb, then params.
+    """
+    (text,) = client.lrange(queue, 0, -1)
+    client.delete(queue)
+    message = json.loads(text)
+    body = json.loads(base64.b64decode(message["body"]))
+    where = next(i for i, arg in enumerate(body[0]) if isinstance(arg, dict))
+    old_id, old_tag = message["headers"]["id"], message["properties"]["delivery_tag"]
+    for start in range(0, count, 1000):
+        texts = []
+        for number in range(start, min(start + 1000, count)):
+            body[0][where] = params_of(number)
+            message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
+            copy = json.dumps(message).replace(old_id, str(uuid.uuid4()))
+            texts.append(copy.replace(old_tag, str(uuid.uuid4())))
+        client.lpush(queue, *texts)
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -116,7 +140,7 @@ def collector(latency_s: float) -> Iterator[tuple[str, Any]]:
     process = spawn.Process(target=_collect, args=(latency_s, port, count), daemon=True)
     process.start()
     try:
-        _wait_for(port)
+        wait_for(port)
         yield f"http://127.0.0.1:{port}/v1/events", count
     finally:
         process.kill()
@@ -144,14 +168,14 @@ def flower(broker_url: str) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_for(port)
+        wait_for(port)
         yield f"http://127.0.0.1:{port}/api"
     finally:
         process.kill()
         process.wait()
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
     for _ in range(500):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
@@ -209,6 +233,32 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class Workers:
+    """Several of them at one queue, as one."""
+
+    def __init__(self, count: int, app: str, *options: str, env: dict[str, str]) -> None:
+        self._all = [Worker(app, "-n", f"w{i}@%h", *options, env=env) for i in range(count)]
+
+    def log(self) -> str:
+        return "\n".join(worker.log() for worker in self._all)
+
+    def is_alive(self) -> bool:
+        return all(worker.is_alive() for worker in self._all)
+
+    def cpu_s(self) -> float:
+        return sum(worker.cpu_s() for worker in self._all)
+
+    def rss_mb(self) -> float:
+        return sum(worker.rss_mb() for worker in self._all)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._all:
+            worker.stop()
 
 
 def median_round(rounds: list[dict[str, float]]) -> dict[str, float]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .event import Event, headers_text, identifier, message_body, summarise
+from .event import Event, events_in, headers_text, identifier, message_body, summarise
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _VISITORS = '"visitors": ['
+_MOST_KNOWN = 100
+
+_known: dict[tuple[str, str, str], Context] = {}  # by URL, headers and what stands before visitors
 
 
 def split(event: Event) -> tuple[Event, Event]:
@@ -86,7 +89,11 @@ class Batch:
 
     @property
     def message_body(self) -> str:
-        return message_body(self.context.url, self.context.verb, self.context.headers, self.body)
+        """As `Event.message_body`; params as text, which spares Celery reading them twice."""
+        context, as_text = self.context, self.count > 1
+        return message_body(
+            context.url, context.verb, context.headers, self.body, params_as_text=as_text
+        )
 
     @property
     def summary(self) -> str:
@@ -99,26 +106,58 @@ class Batch:
 
 def take_apart(event: Event, at: float) -> Part:
     """The event's context and visitors; joining them again gives its body, byte for byte."""
+    params = event.given
+    if event.verb == "POST" and type(params) is dict and _is_usual(params):
+        # As the SDK builds it: visitors last. What stands before them is nearly always known.
+        start = event.body.find(_VISITORS) + len(_VISITORS)
+        key = event.url, headers_text(event.headers), event.body[:start]
+        context = _known.get(key) or _learn(event, key)
+        if context is not None:
+            return Part(context, event.body[start:-2], events_in(params["visitors"]), at)
+    return _take_apart_slowly(event, at)
+
+
+def _is_usual(params: dict[str, Any]) -> bool:
+    visitors = params.get("visitors")
+    return bool(visitors) and type(visitors) is list and next(reversed(params)) == "visitors"
+
+
+def _learn(event: Event, key: tuple[str, str, str]) -> Context | None:
+    if not _PLAIN.issuperset(map(type, list(event.params.values())[:-1])):
+        return None
+    # Nothing before them can hold the same key, and inside a string its quotes would be escaped.
+    # So it is with all events whose text begins alike, as there is one way to read that.
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    url, headers, head = key
+    project = identifier(event.params.get("project_id"))
+    known = _known[key] = Context(url, "POST", headers, head, "]}", project, mergeable=True)
+    return known
+
+
+def _take_apart_slowly(event: Event, at: float) -> Part:
     project = identifier(event.params.get("project_id"))
     headers = headers_text(event.headers)
-    count = event.count
+    count = event.event_count
     if event.verb != "POST" or not event.visitors:
         context = Context(event.url, event.verb, headers, "", "", project, mergeable=False)
         return Part(context, event.body, count, at)
-    keys, values = list(event.params), list(event.params.values())
+    keys = list(event.params)
     place = keys.index("visitors")
-    if place == len(keys) - 1 and _PLAIN.issuperset(map(type, values[:-1])):
-        # As the SDK builds it: visitors last, and nothing before them in which the same key
-        # could stand. Inside a string its quotes would be escaped.
-        head, mark, rest = event.body.partition(_VISITORS)
-        context = Context(event.url, event.verb, headers, head + mark, "]}", project, True)
-        return Part(context, rest[:-2], count, at)
     before = json.dumps({k: event.params[k] for k in keys[:place]})[1:-1]
     after = json.dumps({k: event.params[k] for k in keys[place + 1 :]})[1:-1]
     head = "{" + (before + ", " if before else "") + _VISITORS
     tail = "]" + (", " + after if after else "") + "}"
     context = Context(event.url, event.verb, headers, head, tail, project, mergeable=True)
     return Part(context, json.dumps(event.visitors)[1:-1], count, at)
+
+
+def put_together(part: Part) -> Event:
+    """The event that was taken apart."""
+    context = part.context
+    body = context.head + part.visitors + context.tail
+    headers = json.loads(context.headers)
+    return Event(context.url, context.verb, json.loads(body), headers, body)
 
 
 def merge(parts: Iterable[Part], *, max_events: int, max_bytes: int) -> Iterator[Batch]:

@@ -313,3 +313,64 @@ def _reason(*parts):
     with pytest.raises(NotAnEventError) as refusal:
         Event.of(*parts)
     return refusal.value.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ('{"b":1,  "a":1.0}', '{"b":1,  "a":1.0}'),
+        ('{"a": "\\u00e9"}', '{"a": "\\u00e9"}'),
+        ('{"a": "é"}', '{"a": "\\u00e9"}'),
+        ('{"a": 1e400e}', None),
+        ('{"a": NaN}', None),
+    ],
+)
+def test_params_as_text_are_the_body_as_they_stand(text, body):
+    """Once they are seen to be JSON, and ASCII, so that their length is their size."""
+    if body is None:
+        with pytest.raises(NotAnEventError):
+            Event.of(US_URL, text)
+    else:
+        event = Event.of(US_URL, text)
+        assert event.body == body
+        assert event.params == json.loads(text)
+
+
+def test_text_of_this_package_is_read_when_somebody_asks_for_a_part_of_it():
+    """It was checked when it was written, and is posted and published again as it stands."""
+    text = json.dumps(params_of())
+    event = Event.of(US_URL, text, ours=True)
+
+    assert event.body is event.wire_params is text
+    assert event == Event.of(US_URL, text, ours=True)
+    assert (event.params, event.event_count) == (params_of(), Event.of(US_URL, text).event_count)
+    assert event.summary == Event.of(US_URL, text).summary
+
+
+def test_damaged_text_of_this_package_stays_as_it_is():
+    """It is an event without visitors, which the endpoint refuses as a whole."""
+    event = Event.of(US_URL, '{"visitors": [', ours=True)
+
+    assert (event.body, event.params, event.visitors) == (*['{"visitors": ['] * 2, [])
+    assert event.summary == "POST logx.optimizely.com, project unknown, 0 events, 14 B"
+
+
+def test_text_that_is_not_ascii_is_written_anew_whoever_wrote_it():
+    """The length of a body is its size."""
+    assert Event.of(US_URL, '{"a": "é"}', ours=True).body == '{"a": "\\u00e9"}'
+
+
+@pytest.mark.parametrize("value", ["a1e123", "1e123", "9b1e1234-0"])
+def test_text_with_what_looks_like_a_number_in_a_string_stands(value):
+    """A uuid in which an e is followed by three digits is no number."""
+    text = json.dumps({"uuid": value}, separators=(",", ":"))
+
+    assert Event.of(US_URL, text).body is text
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1e123}', '{"a":-1.5E+123}', '{"a": [2,\n1e0123]}', '{"a":[1e123]}']
+)
+def test_numbers_that_may_be_too_large_are_written_anew(text):
+    """Python reads too large a one as infinity, and then refuses it."""
+    assert Event.of(US_URL, text).body == json.dumps(json.loads(text)) != text

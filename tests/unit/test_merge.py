@@ -203,3 +203,62 @@ def test_batches_stay_within_their_limits():
     assert [batch.enqueued_at for batch in by_events] == [0.0, 10.0, 20.0]
     assert all(len(batch.body) <= one * 3 for batch in by_bytes)
     assert [batch.count for batch in merge(parts[:3], max_events=1, max_bytes=1)] == [1, 1, 1]
+
+
+def test_a_batch_travels_as_text_and_a_single_event_as_an_object():
+    """Celery reads an object twice, slowly; a person reads a single one in the queue."""
+    single, batch = (
+        next(
+            merge(
+                [take_apart(Event.of(US_URL, params_of()), 0.0)] * count,
+                max_events=10,
+                max_bytes=10_000,
+            )
+        )
+        for count in (1, 2)
+    )
+    assert isinstance(json.loads(single.message_body)[0][2], dict)
+    assert json.loads(batch.message_body)[0][2] == batch.body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "visitors": [ {"visitor_id": "v"} ] }',
+        '{"a": 1,"visitors":[{"visitor_id": "v"}]}',
+        '{"visitors": [{"visitor_id": "gone"}], "a": 1, "visitors": [{"visitor_id": "v"}]}',
+    ],
+    ids=["spaces", "no spaces", "twice"],
+)
+def test_params_as_text_share_a_batch_however_they_were_written(text):
+    """Their text is no guide to where the visitors are; what Python reads of it is."""
+    found = [Event.of(US_URL, params) for params in (text, {"a": 1, "visitors": [{"b": 2}]}, text)]
+    batches = merge((take_apart(event, 0.0) for event in found), **NO_LIMIT)
+
+    assert Counter(pairs_of(map(unpack, batches))) == Counter(pairs_of(map(parts_of, found)))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"a": 1, "visitors": {"visitors": [1]}},
+        {"a": {"visitors": [1]}, "visitors": [2]},
+        {"a": '"visitors": [1', "visitors": [2]},
+        {"a": 1, "visitors": []},
+        {"a": 1, "visitors": None},
+        {"a": 1, "visitors": (1, 2)},
+        {"visitors": [1], "a": {"visitors": [2]}},
+        {"a": 1},
+    ],
+    ids=json.dumps,
+)
+def test_visitors_are_those_at_the_top(params):
+    """After an event of the usual form with the same beginning, too: beginnings are remembered."""
+    usual = Event.of(US_URL, {"a": 1, "visitors": [0]})
+    for event in (usual, Event.of(US_URL, params), usual, Event.of(US_URL, params)):
+        part = take_apart(event, 0.0)
+        assert part.context.head + part.visitors + part.context.tail == event.body
+        visitors = event.params.get("visitors")
+        assert part.context.mergeable is (isinstance(visitors, list) and bool(visitors))
+        if part.context.mergeable:
+            assert _visitors(part) == visitors
