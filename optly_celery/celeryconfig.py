@@ -9,7 +9,7 @@ import os
 
 broker_url = os.environ.get("OPTLY_BROKER_URL", "redis://localhost:6379/0")
 broker_connection_retry_on_startup = True  # a worker that starts before its broker waits for it
-broker_channel_error_retry = True  # and outlives a Redis that is out of memory or fails over
+broker_channel_error_retry = True  # and outlives a Redis that fails over
 
 broker_transport_options = {
     # Longer than the longest backoff (300 s) and two attempts (2 x 13 s), or Redis would hand a
@@ -19,6 +19,12 @@ broker_transport_options = {
     # Look for such events every 10 s, not every 100 s.
     "unacked_restore_interval": 10,
     "unacked_restore_throttle": 1,
+    # One worker at a time looks; one that is killed at it must not keep the others for 5 minutes.
+    "unacked_mutex_expire": 10,
+    # A broker that hangs, or is gone without a word, is left after so long, not after 15 minutes.
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
 }
 
 task_default_queue = os.environ.get("OPTLY_QUEUE", "optimizely")  # what a plain worker consumes
@@ -32,12 +38,13 @@ result_serializer = "json"
 
 worker_pool = "threads"  # the task waits for the network: docs/decisions/0002-worker-pool.md
 worker_concurrency = 64  # 64 POSTs of 60 ms at a time fill one core
-worker_prefetch_multiplier = 1  # what is held unstarted is held from other workers
+worker_prefetch_multiplier = 2  # receipts and acks go in groups: a tenth less CPU than with 1
 worker_eta_task_limit = 10_000  # retries wait in memory; about 60 MB at 2 kB an event
 worker_send_task_events = True  # or Flower shows nothing
-worker_soft_shutdown_timeout = 15.0  # longer than one attempt: finish what is being sent
+# At SIGQUIT (and at SIGTERM under REMAP_SIGTERM=SIGQUIT) the worker ends after this long, which is
+# longer than one attempt. SIGTERM itself waits for what is being sent, without a limit.
+worker_soft_shutdown_timeout = 15.0
 worker_enable_soft_shutdown_on_idle = True  # with only waiting retries in hand, too
-worker_hijack_root_logger = True
 
 # Unknown ones, too: the worker refuses them with a sentence, an error here would be a traceback.
 globals().update(

@@ -37,7 +37,10 @@ class NotAnEventError(OptlyCeleryError):
     """What was dispatched cannot become an event.
 
     ``reason`` is one of ``no_url``, ``bad_verb``, ``bad_headers``,
-    ``params_not_an_object``, ``params_not_json`` and ``too_large``.
+    ``params_not_an_object``, ``params_not_json`` and ``too_large``; in the SDK's processor, of
+    an event tag, ``not_finite``, ``cycle``, ``too_deep``, ``too_large``, ``bytes_not_text``,
+    ``key_twice`` and ``no_json_form``, and of what is no event of the SDK, ``no_user_event`` and
+    ``no_log_event``.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -118,3 +121,20 @@ def _revive(
     error = cls.__new__(cls, *args)
     error.__dict__.update(state)
     return error
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Take the tracebacks off an error that has been dealt with, and off those that led to it.
+
+    A frame that such an error was kept in is part of a circle, with all its callers; one of them
+    is Celery's tracer, which holds billiard's copy of a traceback: half a megabyte. The garbage
+    collector would find it, but hardly ever looks while a worker is paused, so that what all the
+    threads failed with as the outage began would stay for as long as it lasts.
+    """
+    left, seen = [error], set[int]()
+    while left:
+        one = left.pop()
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            left += [one.__cause__, one.__context__, getattr(one, "exc", None)]

@@ -13,3 +13,9 @@ EU_HOST = "eu.logx.optimizely.com"
 
 REFUSED_HEADER = "optly_refused"
 """Message header: how many of the event's parts earlier attempts have kept as dead letters."""
+
+SWEPT_HEADER = "optly_swept"
+"""Message header: it was in the hands of a worker that has died, perhaps of it."""
+
+PAUSES_COMMAND = "optimizely_pauses"
+"""Remote control command of a worker, which `status` asks: what it has paused."""

@@ -15,6 +15,13 @@ from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_init
 
+from .consumer import redis_transport
+from .consumer.bounds import EtaLimit, TimeoutCheck
+from .consumer.pausing import Pausing
+from .consumer.poison import Guard
+from .consumer.request import HandBack
+from .consumer.task import DeliverTask
+from .consumer.tracebacks import share_copies
 from .deliver.delivery import Attempt, Outcome
 from .deliver.delivery import deliver as attempt_delivery
 from .errors import (
@@ -25,9 +32,8 @@ from .errors import (
     TransientDeliveryError,
 )
 from .event import Event
-from .names import DELIVER_TASK, REFUSED_HEADER
+from .names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
 from .runtime import runtime_of
-from .worker import DeliverTask, HandBack
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +72,7 @@ def deliver(
     Ends as SUCCESS when the endpoint has answered 2xx, as RETRY when there will be another
     attempt, and as FAILURE when the event, or a part of it, was kept as a dead letter.
     """
+    self.give_back_if_paused(url)
     try:
         outcome = _attempt(self, url, verb, params, headers)
     except (DeadLetterError, SettingsError) as exc:
@@ -79,6 +86,9 @@ def deliver(
             str(outcome.error),
             reason=outcome.error.reason,
             status=outcome.error.status,
+            retry_after_s=outcome.error.retry_after_s
+            if isinstance(outcome.error, TransientDeliveryError)
+            else None,
             retry_in_s=outcome.retry_in_s,
         )
     if outcome.refused:
@@ -117,7 +127,8 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
         return PermanentDeliveryError(f"{event.summary}: {reason}", reason=reason)
 
     try:
-        event = Event.of(url, params, verb, headers)
+        ours = task.request.get(ENQUEUED_AT_HEADER) is not None
+        event = Event.of(url, params, verb, headers, ours=ours)
     except NotAnEventError as exc:
         return Outcome(refused=(keep(Event.raw(url, params, verb, headers), exc.reason),))
     try:
@@ -136,12 +147,14 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
 
 
 @worker_init.connect(weak=False)  # type: ignore[untyped-decorator, unused-ignore]
-def _check_settings(sender: Any = None, **_: Any) -> None:
+def _prepare_worker(sender: Any = None, **_: Any) -> None:
     """Refuse to start a worker that is set up wrong, before it takes a single message."""
     try:
         runtime = runtime_of(sender.app)
-        runtime.settings  # noqa: B018 - read, and so checked
-        runtime.dead_letters  # noqa: B018
+        runtime.dead_letters  # noqa: B018 - built, and so checked
+        sender.app.steps["consumer"].update((Guard, EtaLimit, TimeoutCheck, Pausing))
+        redis_transport.choose(sender.app, runtime.settings.queue)
+        share_copies()
     except SettingsError as exc:
         # Celery logs and swallows what a signal receiver raises, except an exit.
         print(f"optly_celery: {exc}", file=sys.stderr)  # noqa: T201 - no log is set up yet

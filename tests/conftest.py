@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +11,22 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from hypothesis import HealthCheck, settings
 
 from optly_celery import apps, runtime
 from optly_celery.demo.collector import Collector
 from optly_celery.event import Event
 
 from .support import US_URL, Broker, Worker, params_of
+
+collect_ignore = ["docker"]  # its own invocation: make test-docker
+
+# A busy machine is no reason to fail.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+# A shell has what it runs in the background ignore Ctrl-C, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

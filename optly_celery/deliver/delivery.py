@@ -15,6 +15,7 @@ from ..errors import (
     DeliveryError,
     PermanentDeliveryError,
     TransientDeliveryError,
+    forget_frames,
 )
 from ..event import Event
 from .retry import RetryPolicy, is_splittable
@@ -84,9 +85,11 @@ def deliver(
             attempts=attempt.number,
             first_at=attempt.first_at,
         )
+        forget_frames(exc)
         refused.append(exc)
 
     def later(exc: DeliveryError, at_least_s: float | None = None) -> Outcome:
+        forget_frames(exc)
         wait_s = policy.backoff_s(attempt.number, at_least_s)
         return Outcome(join(waiting), wait_s, exc, tuple(refused))
 

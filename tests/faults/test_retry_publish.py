@@ -11,7 +11,7 @@ from optly_celery import dispatch
 from optly_celery.demo.collector import Answer
 
 from ..conftest import celery_app
-from ..line import HEARD_POOL, IMPATIENT, IMPATIENT_SETTINGS, Line, batch_of, by_sweep, uuids_in
+from ..line import HEARD_POOL, IMPATIENT, IMPATIENT_SETTINGS, Line, batch_of, uuids_in
 from ..support import US_URL, eventually, params_of
 
 POOLS = ["threads", "prefork", "solo", "gevent"]
@@ -42,7 +42,7 @@ def heal(client: redis.Redis) -> None:
     [
         *((pool, out_of_memory) for pool in POOLS),
         ("threads", read_only),
-        pytest.param("prefork", read_only, marks=[pytest.mark.slow, by_sweep]),
+        pytest.param("prefork", read_only, marks=pytest.mark.slow),
         pytest.param("gevent", read_only, marks=pytest.mark.slow),
     ],
 )
@@ -79,7 +79,6 @@ def test_a_retry_that_is_not_published_shows_as_a_retry(line):
     assert "retry not published" in line.watch.last(task_id, "task-retried")["exception"]
 
 
-@by_sweep
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_ends_meanwhile_takes_nothing_with_it(line, pool, number):

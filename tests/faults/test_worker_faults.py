@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections import Counter
 from pathlib import Path
 
+import kombu
 import pytest
 
-from optly_celery import dispatch
 from optly_celery.demo.collector import Answer
 
-from ..conftest import celery_app
-from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, by_sweep, uuids_in
-from ..support import US_URL, eventually, params_of
+from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, uuids_in
+from ..support import eventually
 
 SLOTS = 8
 EVENTS = [f"u-{n}" for n in range(60)]
@@ -30,7 +28,6 @@ def line(tmp_path):
         yield made
 
 
-@by_sweep
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 @pytest.mark.parametrize(
     ("moment", "processes"),
@@ -40,16 +37,15 @@ def line(tmp_path):
 def test_a_killed_worker_loses_nothing(line, pool, moment, processes):
     """SIGKILL, and the next worker delivers every event within the visibility timeout.
 
-    The worker is killed while it holds as many messages as it may, so that it is not fetching
-    one: what the stock transport loses then is another issue's. Before: all but one wait for
-    their turn. During: the endpoint will not have taken them. After: it has, and the worker is
-    stopped from acking.
+    Before the POST: all but one wait for their turn. During: the endpoint will not have taken
+    them. After: it has, and the worker is stopped from acking. While it receives, see
+    test_redis_transport.py.
     """
     client = line.broker.client()
     share = SLOTS // processes
     worker = line.work("-c", str(processes), "--prefetch-multiplier", str(share), pool=pool)
     line.collector.down = Answer(204 if moment == "after" else 503, {}, HELD_S)
-    _dispatch(line, EVENTS)
+    line.dispatch(EVENTS)
     eventually(lambda: len(line.collector.received) == processes)
     eventually(lambda: client.hlen("unacked") == SLOTS)
 
@@ -62,21 +58,22 @@ def test_a_killed_worker_loses_nothing(line, pool, moment, processes):
     line.collector.down = None
     line.work("-c", "4", pool=pool)
 
-    taken = _all_delivered(line, EVENTS)
-    assert sum(taken.values()) - len(EVENTS) <= processes
+    taken = line.all_delivered(EVENTS)
+    if kombu.VERSION >= (5, 7):  # before, an ack in a threads pool waits for up to a second
+        assert sum(taken.values()) - len(EVENTS) <= processes
 
 
 def test_a_killed_child_costs_one_attempt(line):
     """A child of a prefork pool dies in the middle of its POST; its event goes on at once."""
-    worker = line.work("-c", "2", pool="prefork")
+    worker = line.work("-c", "2", "--prefetch-multiplier", "1", pool="prefork")
     line.collector.script(Answer(503, {}, 0.8), Answer(503, {}, 0.8))
-    _dispatch(line, EVENTS[:20])
+    line.dispatch(EVENTS[:20])
     eventually(lambda: len(line.collector.received) == 2)
 
     for child in _children(worker.process.pid):
         os.kill(child, signal.SIGKILL)
 
-    assert set(_all_delivered(line, EVENTS[:20]).values()) == {1}
+    assert set(line.all_delivered(EVENTS[:20]).values()) == {1}
     assert "WorkerLostError" in worker.output() or "exited prematurely" in worker.output()
     assert worker.process.poll() is None
 
@@ -94,12 +91,12 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_half_done(tmp_path, pool):
         again, _ = uuid in seen, seen.add(uuid)
         return None if again else Answer(503, {"Retry-After": "3"})
 
-    with Line(tmp_path, retry_backoff_max=3) as line:
+    with Line(tmp_path, retry_backoff_max=3, pause_after=0) as line:
         line.collector.choose = answer
         worker = line.work("-c", "4", pool=pool)
-        _dispatch(line, failing)
+        line.dispatch(failing)
         eventually(lambda: worker.output().count(" retry: ") == 4)
-        _dispatch(line, slow)
+        line.dispatch(slow)
         eventually(lambda: len(line.collector.received) == 8)
         assert worker.stop() == 0
         assert line.broker.client().hlen("unacked") == 0
@@ -107,63 +104,41 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_half_done(tmp_path, pool):
 
         line.work("-c", "4", pool=pool)
 
-        taken = _all_delivered(line, failing + slow)
+        taken = line.all_delivered(failing + slow)
         assert set(taken.values()) == {1}
 
 
-@by_sweep
 def test_a_worker_outlives_an_ack_that_the_broker_refuses(line):
     """Out of memory at the moment of the ack: the event may come twice, and the worker stays."""
     worker = line.work("-c", "4")
     line.collector.script(*[Answer(204, {}, 0.4)] * 4)
-    _dispatch(line, EVENTS[:4])
+    line.dispatch(EVENTS[:4])
     eventually(lambda: len(line.collector.received) == 4)
     client = line.broker.client()
     client.config_set("maxmemory", 1)
     eventually(lambda: "OutOfMemory" in worker.output())
     client.config_set("maxmemory", 0)
 
-    _all_delivered(line, EVENTS[:4])
-    _dispatch(line, EVENTS[4:8])
-    _all_delivered(line, EVENTS[:8])
+    line.all_delivered(EVENTS[:4])
+    line.dispatch(EVENTS[4:8])
+    line.all_delivered(EVENTS[:8])
     assert worker.process.poll() is None
 
 
-@by_sweep
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_broker_that_restarts_costs_no_event(line, pool):
     """Killed and started again while events are being posted and others wait."""
     worker = line.work("-c", "4", pool=pool)
     line.collector.script(*[Answer(204, {}, 0.5)] * 4)
-    _dispatch(line, EVENTS)
+    line.dispatch(EVENTS)
     eventually(lambda: len(line.collector.received) == 4)
-    eventually(lambda: line.broker.client().hlen("unacked") == 4)
+    eventually(lambda: line.broker.client().hlen("unacked") >= 4)
 
     line.broker.kill()
     line.broker.start()
 
-    _all_delivered(line, EVENTS)
+    line.all_delivered(EVENTS)
     assert worker.process.poll() is None
-
-
-def _dispatch(line, uuids):
-    with celery_app(line.broker.url):
-        for uuid in uuids:
-            dispatch(US_URL, params_of(uuid=uuid))
-
-
-def _all_delivered(line, uuids):
-    """Wait until every event was answered 2xx and the broker is empty; how often each came."""
-
-    def missing():
-        return set(uuids) - {*_taken(line)}
-
-    eventually(lambda: not missing() and line.is_empty(), what=f"missing: {missing()}")
-    return _taken(line)
-
-
-def _taken(line):
-    return Counter(uuids_in(r.body for r in line.collector.received if r.answer.status == 204))
 
 
 def _children(pid):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 
 import pytest
 
 from optly_celery import dispatch
 from optly_celery.cli.exits import FAILED, OK, UNREACHABLE
+from optly_celery.consumer.redis_receipt import ASIDE
 
 from ..commands import invoke
 from ..conftest import celery_app
@@ -28,9 +30,9 @@ def run(app, *arguments, timeout_s=0.3):
     return invoke("status", "--timeout", str(timeout_s), *arguments, app=app)
 
 
-def run_with_worker(app):
+def run_with_worker(app, *arguments):
     """The same, with a while for a worker to answer, since test machines are busy."""
-    return run(app, timeout_s=3)
+    return run(app, *arguments, timeout_s=3)
 
 
 def facts(app):
@@ -78,6 +80,32 @@ def test_no_worker_is_unhealthy(app, broker):
     assert done.exit_code == FAILED
     assert "optimizely: 1 waiting, 0 unacked" in done.stdout
     assert done.stdout.splitlines()[-1] == "unhealthy: no worker answers: start one"
+
+
+def test_one_worker_can_be_asked_alone(app, broker, make_worker):
+    """As a container's health check does; %h is this host, as in ``celery worker -n``."""
+    make_worker(broker.url, "-n", "one@%h")
+
+    done = run_with_worker(app, "--worker", "one@%h")
+    other = run(app, "--worker", "celery@%h", "--json")
+
+    assert done.exit_code == OK
+    assert f"one@{socket.gethostname()} consumes optimizely" in done.stdout
+    assert "dead letters" not in done.stdout
+    assert other.exit_code == FAILED
+    told = json.loads(other.stdout)
+    assert told["verdict"] == (
+        f"unhealthy: the worker celery@{socket.gethostname()} does not answer"
+    )
+    assert told["dead_letters"] is None
+
+
+def test_a_worker_asked_alone_answers_for_itself_only(broker, make_worker):
+    """A dead letter store that is away is no reason to restart every worker."""
+    make_worker(broker.url)
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    with celery_app(broker.url, optly_dead_letter_url=url) as app:
+        assert run_with_worker(app, "--worker", "celery@%h").exit_code == OK
 
 
 def test_a_worker_on_another_queue_is_unhealthy(app, broker, make_worker):
@@ -232,3 +260,23 @@ def test_a_broker_other_than_redis_is_asked_through_kombu(broker):
 
 def _counts(found):
     return found["waiting"], found["unacked"]
+
+
+def test_what_is_no_message_is_told_and_listed(app, broker):
+    """Its size; its content only where that is asked for."""
+    broker.client().lpush(ASIDE % "optimizely", b"visitor-1 {", b"\x80")
+
+    told, listed = run(app), invoke("unreadable", app=app)
+    shown = invoke("unreadable", "--show-payload", "--json", app=app)
+
+    assert "2, no messages: in the Redis list optimizely.unreadable" in told.stdout
+    assert facts(app)["unreadable"] == 2
+    assert (listed.exit_code, listed.stdout) == (OK, "11\n1\n")
+    assert json.loads(shown.stdout)[0] == {"bytes": 11, "payload": "visitor-1 {"}
+    assert "visitor-1" not in told.output + listed.output
+
+
+def test_a_broker_that_is_away_has_nothing_to_list():
+    with celery_app(f"redis://127.0.0.1:{free_port()}/0") as app:
+        done = invoke("unreadable", app=app)
+    assert (done.exit_code, done.stdout) == (UNREACHABLE, "")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from optly_celery.health import Facts, WorkerFacts, verdict
+from optly_celery.asking import WorkerFacts
+from optly_celery.health import Facts, verdict
 
 GOOD = WorkerFacts("celery@a", consumes=True, knows_task=True)
 ELSEWHERE = WorkerFacts("celery@b", consumes=False, knows_task=True)
 BLIND = WorkerFacts("celery@c", consumes=True, knows_task=False)
+PAUSED = WorkerFacts("celery@d", True, True, ("logx.optimizely.com (http_503, paused)",))
 
 
 def facts(**changes):
@@ -28,10 +30,17 @@ def facts(**changes):
             "healthy: 1 worker on optimizely; 1,201 dead letters kept for a person",
         ),
         (facts(waiting=1_000_000), "healthy: 1 worker on optimizely"),
+        (
+            facts(workers=(PAUSED,), asked="celery@d", dead_letters=None),
+            "healthy: 1 worker on optimizely; it has paused logx.optimizely.com (http_503, paused)",
+        ),
     ],
 )
 def test_events_that_get_delivered_are_healthy(found, text):
-    """Dead letters are mentioned, but are as safe as can be; a long queue may be a burst."""
+    """Dead letters are mentioned, but are as safe as can be; a long queue may be a burst.
+
+    A worker that alone is asked is well while it waits for an endpoint: no restart mends that one.
+    """
     assert verdict(found).healthy
     assert verdict(found).text == text
 
@@ -41,6 +50,7 @@ def test_events_that_get_delivered_are_healthy(found, text):
     [
         (facts(workers=()), "no worker answers"),
         (facts(workers=(ELSEWHERE,)), "no worker consumes the queue optimizely"),
+        (facts(workers=(PAUSED,)), "celery@d has paused logx.optimizely.com (http_503, paused)"),
         (facts(workers=(GOOD, BLIND)), "celery@c would lose events"),
         (facts(workers=None, trouble=("the broker is out of memory",)), "is out of memory"),
         (facts(dead_letters=None, trouble=("the dead letter store …",)), "the dead letter store"),
@@ -61,7 +71,9 @@ def test_a_document_holds_facts_and_verdict():
 
     assert known["healthy"] is True
     assert known["dead_letters"] == 2
-    assert known["workers"] == [{"name": "celery@a", "consumes": True, "knows_task": True}]
+    assert known["workers"] == [
+        {"name": "celery@a", "consumes": True, "knows_task": True, "paused": ()}
+    ]
     assert (unknown["healthy"], unknown["waiting"], unknown["workers"]) == (False, None, None)
     assert (unknown["dead_letters"], unknown["dead_letters_by_reason"]) == (None, None)
     assert facts(workers=()).as_dict()["workers"] == []

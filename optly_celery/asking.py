@@ -1,0 +1,119 @@
+"""Questions to the broker and to its workers, each within a time limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from .consumer import parking
+from .consumer.redis_receipt import ASIDE
+from .names import DELIVER_TASK, PAUSES_COMMAND
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """One worker that answered: whether it takes from the queue, and can run what it takes.
+
+    ``paused`` names endpoints that it does not post to now, or only a little, with the reason.
+    """
+
+    name: str
+    consumes: bool
+    knows_task: bool
+    paused: tuple[str, ...] = ()
+
+
+def address(app: Any) -> str:
+    """The broker's URL, its password masked."""
+    try:
+        return str(app.connection_for_read().as_uri())
+    except Exception:  # noqa: BLE001 - whose text may quote a part of the password
+        return "with a URL that cannot be read"
+
+
+@contextmanager
+def bounded(app: Any, timeout_s: float) -> Iterator[Any]:
+    """A connection to the broker whose every network call is limited."""
+    options: dict[str, Any] = {"max_retries": 0}
+    plain = app.connection_for_read()
+    if plain.transport.driver_type == "redis":
+        options |= {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    with app.connection_for_read(
+        connect_timeout=timeout_s, transport_options=options
+    ) as connection:
+        yield connection
+
+
+def waiting(connection: Any, queue: str) -> int:
+    """How many messages are in the queue."""
+    with connection.channel() as channel:
+        if hasattr(channel, "_size"):
+            # kombu's own transports. On Redis the sum over the queue and its sub-queues for other
+            # priorities; a passive declare forgets global_keyprefix there (kombu 5.7).
+            return int(channel._size(queue))  # noqa: SLF001
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except connection.channel_errors as exc:
+            if "NOT_FOUND" in str(exc):  # nobody has declared it yet
+                return 0
+            raise
+
+
+def unacked(connection: Any) -> int | None:
+    """How many messages workers hold, of all queues of this Redis; None where it is no Redis."""
+    channel = connection.default_channel
+    if not hasattr(channel, "unacked_key"):
+        return None
+    return int(channel.client.hlen(channel.unacked_key))
+
+
+def unreadable_count(connection: Any, queue: str) -> int | None:
+    """How much was in the queue and is no message; None where the broker is no Redis."""
+    channel = connection.default_channel
+    return int(channel.client.llen(ASIDE % queue)) if hasattr(channel, "unacked_key") else None
+
+
+def parked_counts(connection: Any, queue: str) -> dict[str, int] | None:
+    """How many messages wait for each paused endpoint; None where the broker is no Redis."""
+    channel = connection.default_channel
+    return parking.counts(channel, queue) if parking.can_park(channel) else None
+
+
+def workers_of(
+    app: Any, connection: Any, queue: str, timeout_s: float, names: list[str] | None
+) -> tuple[WorkerFacts, ...]:
+    """The workers that answer in time, of all or of those with these names, by name."""
+    mailbox = app.control.mailbox(connection)
+    mailbox.producer_pool = None  # it would take a connection without limits
+    if names:
+        replies = mailbox.call(names, "active_queues", timeout=timeout_s)
+    else:
+        replies = mailbox.multi_call("active_queues", timeout=timeout_s)
+    consumed = _by_worker(replies)
+    if not consumed:
+        return ()
+    tasks = _by_worker(mailbox.call(list(consumed), "registered", timeout=timeout_s))
+    # An item reads "name" or "name [rate_limit=…]".
+    able = [n for n, known in tasks.items() if DELIVER_TASK in (i.split(" ")[0] for i in known)]
+    paused = _by_worker(mailbox.call(able, PAUSES_COMMAND, timeout=timeout_s)) if able else {}
+    return tuple(
+        WorkerFacts(
+            name,
+            any(item["name"] == queue for item in queues)
+            # One that has paused shows the queue as not consumed.
+            or any(p["queue"] == queue and p["wanted"] for p in paused.get(name, ())),
+            name in able,
+            tuple(f"{p['host']} ({p['reason']}, {p['state']})" for p in paused.get(name, ())),
+        )
+        for name, queues in sorted(consumed.items())
+    )
+
+
+def _by_worker(replies: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {
+        name: answer if isinstance(answer, list) else []
+        for reply in replies
+        for name, answer in reply.items()
+    }

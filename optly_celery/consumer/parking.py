@@ -1,0 +1,146 @@
+"""Messages set aside in Redis while their host is paused, so that others are not held up.
+
+A host's messages are in the list ``<queue>.parked.<host>``, newest first, in kombu's own form; the
+set ``<queue>.parked`` names the hosts. Each move is one script: whatever is killed in between,
+a message is in the queue, unacked or parked, and in one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from time import time
+from typing import Any
+
+from kombu.transport import virtual
+
+from ..trouble import trouble
+from .redis_receipt import ASIDE, TAKE
+
+logger = logging.getLogger(__name__)
+
+HOSTS = "%s.parked"
+PARKED = "%s.parked.%s"
+
+# KEYS: unacked, unacked_index, the host's list, the set of hosts. ARGV: tag, message, host. What
+# is not unacked any more is somebody else's.
+_PARK = """
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('SADD', KEYS[4], ARGV[3])
+redis.call('LPUSH', KEYS[3], ARGV[2])
+return 1
+"""
+
+# KEYS: the host's list, the queue. ARGV: how many at most.
+_UNPARK = """
+local moved = 0
+while moved < tonumber(ARGV[1]) and redis.call('RPOPLPUSH', KEYS[1], KEYS[2]) do
+  moved = moved + 1
+end
+return moved
+"""
+
+# KEYS: the set of hosts. Answers with hosts and counts, and forgets those with none.
+_COUNT = """
+local found = {}
+for _, host in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local count = redis.call('LLEN', KEYS[1] .. '.' .. host)
+  if count == 0 then
+    redis.call('SREM', KEYS[1], host)
+  else
+    found[#found + 1] = host
+    found[#found + 1] = count
+  end
+end
+return found
+"""
+
+
+def can_park(channel: Any) -> bool:
+    """Whether this kombu channel's broker is Redis, with acks."""
+    return hasattr(channel, "unacked_key") and bool(getattr(channel, "ack_emulation", False))
+
+
+def park(message: Any, queue: str, host: str) -> bool:
+    """Move an unacked message to its host's list, and have kombu forget it; else it stays unacked.
+
+    Returns whether that was possible.
+    """
+    channel = message.channel
+    if not can_park(channel):
+        return False
+    keys = (
+        channel.unacked_key, channel.unacked_index_key, PARKED % (queue, host), HOSTS % queue,
+    )  # fmt: skip
+    text = json.dumps(message._raw)  # noqa: SLF001 - what kombu itself notes as unacked
+    try:
+        _run(channel, _PARK, keys, message.delivery_tag, text, host)
+    except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
+        logger.warning("a message could not be parked (%s)", trouble(exc))
+        return False
+    virtual.QoS.ack(channel.qos, message.delivery_tag)
+    message._state = "REJECTED"  # noqa: SLF001
+    return True
+
+
+def requeue(message: Any) -> bool:
+    """Give a message back to its queue; else it stays unacked. Whether that was possible."""
+    try:
+        message.reject(requeue=True)
+    except Exception as exc:  # noqa: BLE001 - as above
+        logger.warning("a message could not be given back yet (%s)", trouble(exc))
+        return False
+    return True
+
+
+def take(channel: Any, queue: str, source: str, limit: int = 1) -> list[Any]:
+    """Receive messages from a list, the queue's own or a host's, oldest first."""
+    lists = (
+        [channel._q_for_pri(queue, n) for n in channel.priority_steps]  # noqa: SLF001
+        if source == queue
+        else [source]
+    )
+    keys = (channel.unacked_key, channel.unacked_index_key, ASIDE % queue, *lists)
+    texts, aside = _run(channel, TAKE, keys, limit, time())
+    if aside:
+        logger.error("%d messages are no Celery messages: kept in %s", aside, ASIDE % queue)
+    messages = []
+    for text in texts:
+        message = channel.Message(json.loads(text), channel=channel)
+        virtual.QoS.append(channel.qos, message, message.delivery_tag)
+        messages.append(message)
+    return messages
+
+
+def next_of(channel: Any, queue: str, sources: Iterable[str]) -> Any:
+    """Receive one message from the first of the sources that has any; else None."""
+    for source in sources:
+        if can_park(channel):
+            found = take(channel, queue, source)
+        else:
+            message = channel.basic_get(source, no_ack=False)
+            found = [] if message is None else [message]
+        if found:
+            return found[0]
+    return None
+
+
+def unpark(channel: Any, queue: str, host: str, limit: int) -> int:
+    """Move messages of a host back to the queue, oldest first; how many."""
+    return int(_run(channel, _UNPARK, (PARKED % (queue, host), queue), limit))
+
+
+def counts(channel: Any, queue: str) -> dict[str, int]:
+    """How many messages of which hosts are parked."""
+    found = _run(channel, _COUNT, (HOSTS % queue,))
+    names = (h.decode() if isinstance(h, bytes) else str(h) for h in found[::2])
+    return dict(zip(names, map(int, found[1::2]), strict=True))
+
+
+def _run(channel: Any, script: str, keys: tuple[str, ...], *args: object) -> Any:
+    prefix = channel.global_keyprefix
+    keys = tuple(prefix + key for key in keys)
+    with channel.conn_or_acquire() as client:
+        return client.execute_command("EVAL", script, len(keys), *keys, *args)

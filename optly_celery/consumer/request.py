@@ -1,0 +1,164 @@
+"""A deliver task's message in a worker's hands: acked when its event is safe, and not before."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery.exceptions import Ignore, Reject, Retry, Terminated, WorkerLostError
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+
+from ..deliver.pause import Ended, how_ended
+from ..errors import PermanentDeliveryError, forget_frames
+from ..names import ENQUEUED_AT_HEADER
+from .message import summary, url_of
+from .poison import MOST_DEATHS, Suspects
+
+logger = logging.getLogger(__name__)
+
+PAUSED = "paused"
+_HAND_BACK_AGAIN_S = 5.0
+
+# Errors after which Celery itself does the right thing with the message: `Terminated` is a person's
+# doing, after `MemoryError` the worker ends with the message unacked.
+_CELERY_KNOWS = (
+    PermanentDeliveryError, Retry, Ignore, Reject, WorkerLostError, Terminated, MemoryError,
+)  # fmt: skip
+
+_suspects = Suspects()
+
+
+class HandBack(Reject):  # type: ignore[misc]
+    """Not done, and not to be acked: give the message back to the broker in ``countdown`` s.
+
+    Where `DeliverRequest` does not see it, Celery requeues at once.
+    """
+
+    def __init__(self, reason: str, countdown: float) -> None:
+        super().__init__(reason, requeue=True)
+        self.countdown = countdown
+
+
+class DeliverRequest(Request):  # type: ignore[misc]
+    """A request that is acked only when its event is safe, and until then keeps its message.
+
+    Pools call back in whatever thread or process part they like; what touches the message here
+    runs in the worker's own loop.
+    """
+
+    _held = False
+    _told = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if ENQUEUED_AT_HEADER not in self._request_dict:
+            # Another program's message, or one sent by name: Celery would show all of the event.
+            shown = {"argsrepr": summary(self._payload), "kwargsrepr": "{}"}
+            self._request_dict.update(shown)
+            self._argsrepr, self._kwargsrepr = shown["argsrepr"], shown["kwargsrepr"]
+
+    def revoked(self) -> bool:
+        """Also whether to leave it for now: Celery asks before it hands a request to the pool."""
+        self._told = True  # a person's revocation acks, and says nothing about the endpoint
+        gone = super().revoked()
+        self._told = gone
+        if gone:
+            return True
+        pausing = self.task.pausing
+        if pausing is not None and not pausing.admits(self.id, url_of(self._payload)):
+            self.hold(PAUSED, 0.0)
+            return True
+        return not _suspects.admit(self, self._resume)
+
+    def _resume(self) -> None:
+        self.task.run_request(self)
+
+    def acknowledge(self) -> None:
+        """What Celery does of its own accord only after a success."""
+        self._ended(Ended.ANSWERED)
+        super().acknowledge()
+        # Afterwards: it lets the next suspect run, which may be the deadly one.
+        _suspects.forgive(self)
+
+    def end_as_kept(self, reason: str) -> None:
+        """Ack what was kept without having run, and say so to monitors."""
+        task_ready(self)
+        self.send_event(
+            "task-failed", exception=f"PermanentDeliveryError({reason!r})", traceback=""
+        )
+        self.acknowledge()
+
+    def on_failure(
+        self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
+    ) -> None:
+        """Ack what `PermanentDeliveryError` says was kept; hand back after any other error."""
+        exc = exc_info.exception
+        if isinstance(exc, ExceptionWithTraceback):  # as a prefork pool's child sends it
+            exc = exc.exc
+        try:
+            self._settle_failure(exc, exc_info, send_failed_event, return_ok)
+        finally:
+            forget_frames(exc)
+
+    def _settle_failure(self, exc: Any, exc_info: Any, send_failed_event: bool, ok: bool) -> None:
+        error = exc.exc if isinstance(exc, Retry) else exc
+        self._ended(how_ended(error), error)
+        if isinstance(exc, HandBack):
+            self.hold(str(exc.reason), exc.countdown)
+        elif isinstance(exc, WorkerLostError) and _suspects.deaths(self) >= MOST_DEATHS:
+            _suspects.keep(self, "killed_worker")
+        elif isinstance(exc, _CELERY_KNOWS):
+            super().on_failure(exc_info, send_failed_event, ok)
+        elif _suspects.strike(self) >= MOST_DEATHS:
+            _suspects.keep(self, "unexpected_error")
+        else:
+            self.hold(type(exc).__name__, self.task.hand_back_s)
+
+    def cancel(self, *args: Any, **kwargs: Any) -> None:
+        """As Celery's, but a pool that cannot end a running task lets it end by itself.
+
+        SIGQUIT cancels what runs. In a solo pool what the pool says to that would be raised in the
+        middle of the POST.
+        """
+        with contextlib.suppress(NotImplementedError):
+            super().cancel(*args, **kwargs)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard time limit hits in the middle of a POST. Celery 5.4 would delete the message."""
+        if soft:
+            super().on_timeout(soft, timeout)
+        else:
+            self._ended(Ended.NOT_TRIED)
+            self.hold(f"time limit of {timeout:g} s", self.task.hand_back_s)
+
+    def _ended(self, how: Ended, error: Any = None) -> None:
+        if self._told:
+            return
+        self._told = True
+        pausing = self.task.pausing
+        if pausing is not None:
+            pausing.ended(self.id, url_of(self._payload), how, error)
+
+    def hold(self, reason: str, countdown: float) -> None:
+        """Leave the message unacked, and give it back to the broker in so many seconds."""
+        if self._held:  # a prefork pool reports a time limit twice
+            return
+        self._held = True
+        _suspects.forgive(self)
+        task_ready(self)
+        self.send_event("task-retried", exception=f"handed back: {reason}", traceback="")
+        level = logging.INFO if reason == PAUSED else logging.WARNING  # there may be hundreds
+        logger.log(level, "%s is handed back in %.1f s: %s", self.id, countdown, reason)
+        self.task.call_later(countdown, self._hand_back)
+
+    def _hand_back(self) -> None:
+        try:
+            self._message.reject(requeue=True)
+        except Exception as exc:  # noqa: BLE001
+            # Whatever the broker's trouble is, the message is still unacked there. It comes back
+            # by this, by the end of this worker, or by the visibility timeout.
+            logger.warning("%s could not be handed back yet (%s)", self.id, type(exc).__name__)
+            self.task.call_later(_HAND_BACK_AGAIN_S, self._hand_back)

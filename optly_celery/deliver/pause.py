@@ -1,0 +1,249 @@
+"""When to stop posting to a host, when to look again, and how fast to come back. Pure.
+
+A host is *flowing*; after some transient failures in a row it is *paused*, and one event at a
+time may be posted, as a probe; after a probe that was answered it is *resuming*, and twice as
+many may be under way with each round of answers, until it is flowing again.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .retry import Verdict, verdict
+
+FIRST_PROBE_S = 1.0
+LAST_PROBE_S = 15.0
+_RAMP_TO = 32  # this many at a time answered: as good as all
+_RAMP_S = 10.0  # or so long without a failure, where there is little to post
+_PERMIT_S = 120.0  # a post that has not ended by then never tells: its worker process was lost
+_SEEN_S = 3600.0
+
+
+class Ended(enum.Enum):
+    """How one go at an event ended, as far as its host is concerned."""
+
+    ANSWERED = "answered"  # delivered, or refused for the event's own sake
+    FAILED = "failed"  # a transient failure
+    NOT_TRIED = "not tried"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A host was paused, or resumed. ``reason`` is the last failure's, as in dead letters."""
+
+    host: str
+    paused: bool
+    reason: str
+
+
+@dataclass
+class _Host:
+    seen_at: float
+    failures: int = 0
+    reason: str = ""
+    paused: bool = False
+    limit: int | None = None  # how many at a time; None while it flows
+    wait_s: float = FIRST_PROBE_S
+    not_before: float = 0.0
+    resumed_at: float = 0.0
+    permits: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    at: float
+    reason: str
+    retry_after_s: float | None = None
+
+
+class Pauses:
+    """What one worker knows of its hosts; may be called from any thread.
+
+    ``after`` transient failures in a row pause a host, and so does one that says ``Retry-After``;
+    with 0 nothing does. ``rand`` gives numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        after: int,
+        longest_s: float,
+        clock: Callable[[], float],
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        self._after = after
+        self._longest_s = longest_s
+        self._clock = clock
+        self._rand = rand
+        self._hosts: dict[str, _Host] = {}
+        # Never held across I/O, so that greenlets cannot deadlock on it.
+        self._lock = threading.Lock()
+
+    def admit(self, host: str, task_id: str) -> bool:
+        """Whether this event may be posted now; asking again for the same event is free."""
+        now = self._clock()
+        with self._lock:
+            known = self._hosts.get(host)
+            if known is None:
+                known = self._hosts[host] = _Host(now)
+            known.seen_at = now
+            if known.limit is None or task_id in known.permits:
+                return True
+            if self._room(known, now) <= 0:
+                return False
+            known.permits[task_id] = now
+            if known.paused:
+                # From the start of the probe: one that hangs has waited already.
+                known.not_before = now + known.wait_s * (0.8 + 0.2 * self._rand())
+                known.wait_s = min(2 * known.wait_s, LAST_PROBE_S)
+            return True
+
+    def stops(self, host: str, task_id: str) -> bool:
+        """Whether an event that was admitted may not be posted after all: a pause has begun."""
+        known = self._hosts.get(host)
+        return known is not None and known.limit is not None and task_id not in known.permits
+
+    def ended(
+        self,
+        host: str,
+        task_id: str,
+        how: Ended,
+        reason: str = "",
+        retry_after_s: float | None = None,
+    ) -> Change | None:
+        """Take note of how an admitted event ended, and say whether that changes anything."""
+        now = self._clock()
+        with self._lock:
+            known = self._hosts.get(host)
+            if known is None or not self._after:
+                return None
+            permitted = known.permits.pop(task_id, None) is not None
+            if how is Ended.ANSWERED:
+                return self._answered(host, known, permitted, now)
+            if how is Ended.FAILED:
+                return self._failed(host, known, permitted, _Failure(now, reason, retry_after_s))
+            if permitted and known.paused:
+                known.not_before = now  # nothing was learnt: the next one may try
+            return None
+
+    def suspect(self, host: str, reason: str) -> Change | None:
+        """Pause a host on hearsay, with a probe due at once; None where it is known already."""
+        now = self._clock()
+        with self._lock:
+            if host in self._hosts or not self._after:
+                return None
+            known = self._hosts[host] = _Host(now)
+            return self._pause(host, known, _Failure(now, reason), wait_s=0.0)
+
+    def room(self, host: str) -> int:
+        """How many more events of a host in trouble may be posted now; 0 where it flows."""
+        now = self._clock()
+        with self._lock:
+            known = self._hosts.get(host)
+            if known is None or known.limit is None:
+                return 0
+            if not known.paused and now - known.resumed_at >= _RAMP_S:
+                self._flow(known)
+                return 0
+            return max(0, self._room(known, now))
+
+    def troubled(self) -> dict[str, str]:
+        """Hosts that are paused or resuming, with the reason."""
+        with self._lock:
+            return {h: known.reason for h, known in self._hosts.items() if known.limit is not None}
+
+    def paused(self) -> set[str]:
+        """Hosts that are paused."""
+        with self._lock:
+            return {host for host, known in self._hosts.items() if known.paused}
+
+    def any_flows(self) -> bool:
+        """Whether to go on receiving: some host is well, or none is in trouble."""
+        now = self._clock()
+        with self._lock:
+            recent = [
+                known
+                for known in self._hosts.values()
+                if known.limit is not None or now - known.seen_at < _SEEN_S
+            ]
+            return not recent or any(known.limit is None for known in recent)
+
+    def forget_permits(self) -> None:
+        """Events under way will not tell how they end: the worker has lost its connection."""
+        with self._lock:
+            for known in self._hosts.values():
+                known.permits.clear()
+
+    def _room(self, known: _Host, now: float) -> int:
+        if now < known.not_before:
+            return 0
+        for task_id, at in list(known.permits.items()):
+            if now - at > _PERMIT_S:
+                del known.permits[task_id]
+        return (known.limit or 0) - len(known.permits)
+
+    def _flow(self, known: _Host) -> None:
+        known.limit, known.wait_s, known.reason = None, FIRST_PROBE_S, ""
+        known.permits.clear()
+
+    def _answered(self, host: str, known: _Host, permitted: bool, now: float) -> Change | None:
+        if known.limit is None:
+            known.failures = 0
+            return None
+        if not permitted:  # posted before the pause: says nothing of now
+            return None
+        known.failures = 0
+        change = None
+        if known.paused:
+            change = Change(host, False, known.reason)
+            known.paused, known.not_before, known.resumed_at = False, 0.0, now
+        # One more for each that is answered: twice as many with each round.
+        known.limit += 1
+        # An endpoint that comes and goes is asked less often than one that went once.
+        known.wait_s = max(FIRST_PROBE_S, known.wait_s / 2)
+        if known.limit >= _RAMP_TO:
+            self._flow(known)
+        return change
+
+    def _failed(self, host: str, known: _Host, permitted: bool, failure: _Failure) -> Change | None:
+        known.failures += 1
+        if known.paused:
+            known.reason = failure.reason
+            self._wait_as_told(known, failure)
+            return None
+        if permitted or known.failures >= self._after or failure.retry_after_s:
+            return self._pause(host, known, failure)
+        return None
+
+    def _pause(self, host: str, known: _Host, failure: _Failure, wait_s: float = -1.0) -> Change:
+        known.paused, known.limit = True, 1
+        known.reason = failure.reason
+        known.permits.clear()
+        known.not_before = failure.at + (known.wait_s if wait_s < 0 else wait_s)
+        known.wait_s = min(2 * known.wait_s, LAST_PROBE_S)
+        self._wait_as_told(known, failure)
+        return Change(host, True, failure.reason)
+
+    def _wait_as_told(self, known: _Host, failure: _Failure) -> None:
+        if failure.retry_after_s:
+            # Upwards only: a host that has named a time gets no question before it.
+            wait_s = min(failure.retry_after_s * (1.0 + 0.1 * self._rand()), self._longest_s)
+            known.not_before = max(known.not_before, failure.at + wait_s)
+
+
+# Transient failures that come without a status.
+_NO_ANSWER = frozenset({"timeout", "connection_error", "broken_answer", "time_limit"})
+
+
+def how_ended(error: Any) -> Ended:
+    """What the error that an attempt ended with says about the event's host."""
+    status, reason = getattr(error, "status", None), getattr(error, "reason", None)
+    if status is not None:
+        transient = verdict(status) is Verdict.TRANSIENT
+        return Ended.FAILED if transient else Ended.ANSWERED
+    return Ended.FAILED if reason in _NO_ANSWER else Ended.NOT_TRIED

@@ -1,0 +1,79 @@
+"""Suspects run one at a time."""
+
+from __future__ import annotations
+
+import pytest
+from celery.worker import state
+
+from optly_celery.consumer.poison import MOST_DEATHS, Suspects
+from optly_celery.names import SWEPT_HEADER
+
+
+class Later:
+    """A task that has things done later, and notes how many."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def call_later(self, _seconds, callback):
+        self.waiting.append(callback)
+
+
+class Swept:
+    """A request that a dead worker left."""
+
+    def __init__(self, task):
+        self.request_dict = {SWEPT_HEADER: True}
+        self.task = task
+
+
+class Slow(Suspects):
+    """Waits for Redis at each note, while ``meanwhile`` is what another greenlet does."""
+
+    def __init__(self, deaths=1):
+        super().__init__()
+        self.deaths_noted = deaths
+        self.meanwhile = None
+        self.kept = []
+
+    def strike(self, request, *, least=0):  # noqa: ARG002 - as it is
+        if self.meanwhile is not None:
+            call, self.meanwhile = self.meanwhile, None
+            call()
+        return self.deaths_noted
+
+    def keep(self, request, reason):
+        self.kept.append((request, reason))
+
+
+@pytest.fixture
+def requests():
+    """Two, both in the worker's hands."""
+    task = Later()
+    made = [Swept(task), Swept(task)]
+    state.reserved_requests.update(made)
+    yield made
+    state.reserved_requests.difference_update(made)
+
+
+def test_a_suspect_waits_while_another_ones_note_is_being_made(requests):
+    """Under gevent others go on meanwhile: two at a time would take each other's deaths."""
+    first, second = requests
+    suspects, admitted = Slow(), []
+    suspects.meanwhile = lambda: admitted.append(suspects.admit(second, lambda: None))
+
+    admitted.append(suspects.admit(first, lambda: None))
+
+    assert admitted == [False, True]
+    assert len(second.task.waiting) == 1
+
+
+def test_one_that_is_kept_holds_nobody_up(requests):
+    first, second = requests
+    suspects = Slow(deaths=MOST_DEATHS + 1)
+    assert not suspects.admit(first, lambda: None)
+    assert suspects.kept == [(first, "killed_worker")]
+
+    suspects.deaths_noted = 1
+
+    assert suspects.admit(second, lambda: None)

@@ -1,0 +1,239 @@
+"""When a host is paused, probed and resumed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optly_celery.deliver.pause import LAST_PROBE_S, Change, Ended, Pauses, how_ended
+from optly_celery.errors import PermanentDeliveryError, TransientDeliveryError
+
+HOST, OTHER = "logx.optimizely.com", "eu.logx.optimizely.com"
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def pauses(clock):
+    return Pauses(after=3, longest_s=300.0, clock=clock, rand=lambda: 1.0)
+
+
+def fail(pauses, host=HOST, times=1, retry_after_s=None):
+    """Admit and fail events one by one; the last change."""
+    change = None
+    for n in range(times):
+        assert pauses.admit(host, f"f-{n}")
+        change = pauses.ended(host, f"f-{n}", Ended.FAILED, "http_503", retry_after_s)
+    return change
+
+
+def test_so_many_failures_in_a_row_pause(pauses):
+    assert fail(pauses, times=2) is None
+    assert fail(pauses) == Change(HOST, True, "http_503")
+    assert not pauses.admit(HOST, "next")
+    assert not pauses.any_flows()
+
+
+def test_an_answer_in_between_starts_the_row_again(pauses):
+    fail(pauses, times=2)
+    pauses.admit(HOST, "good")
+    pauses.ended(HOST, "good", Ended.ANSWERED)
+    assert fail(pauses, times=2) is None
+
+
+def test_what_was_never_posted_does_not_count(pauses):
+    for n in range(9):
+        pauses.admit(HOST, f"n-{n}")
+        assert pauses.ended(HOST, f"n-{n}", Ended.NOT_TRIED) is None
+    assert pauses.any_flows()
+
+
+def test_zero_switches_it_off(clock):
+    pauses = Pauses(after=0, longest_s=300.0, clock=clock)
+    assert fail(pauses, times=99, retry_after_s=20.0) is None
+
+
+def test_one_probe_at_a_time_with_growing_waits(pauses, clock):
+    """1 s, then twice as long each time, up to 15 s, from the start of one to the next."""
+    fail(pauses, times=3)
+    waits, last = [], clock.now
+    for n in range(7):
+        while not pauses.admit(HOST, f"p-{n}"):
+            clock.now += 0.5
+        assert not pauses.admit(HOST, "second")
+        pauses.ended(HOST, f"p-{n}", Ended.FAILED, "timeout")
+        waits.append(clock.now - last)
+        last = clock.now
+    assert waits == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+
+
+def test_retry_after_pauses_at_once_and_is_waited_for(pauses, clock):
+    change = fail(pauses, retry_after_s=20.0)
+    assert change == Change(HOST, True, "http_503")
+    clock.now += 19.9
+    assert not pauses.admit(HOST, "early")
+    clock.now += 2.2
+    assert pauses.admit(HOST, "in time")
+
+
+def test_retry_after_is_bounded_by_the_longest_backoff(pauses, clock):
+    fail(pauses, retry_after_s=86_400.0)
+    clock.now += 300.0
+    assert pauses.admit(HOST, "probe")
+
+
+def test_an_answered_probe_resumes_with_a_ramp(pauses, clock):
+    """Two may follow the one; each round of answers lets twice as many through."""
+    fail(pauses, times=3)
+    clock.now += 1.0
+    assert pauses.admit(HOST, "probe")
+    assert pauses.ended(HOST, "probe", Ended.ANSWERED) == Change(HOST, False, "http_503")
+    rounds = []
+    while pauses.troubled() and len(rounds) < 9:
+        admitted = [f"r-{len(rounds)}-{n}" for n in range(pauses.room(HOST))]
+        assert all(pauses.admit(HOST, one) for one in admitted)
+        assert not pauses.admit(HOST, "one too many")
+        for one in admitted:
+            assert pauses.ended(HOST, one, Ended.ANSWERED) is None
+        rounds.append(len(admitted))
+    assert rounds == [2, 4, 8, 16]
+    assert pauses.any_flows()
+
+
+def test_a_failure_on_the_way_back_pauses_again(pauses, clock):
+    fail(pauses, times=3)
+    clock.now += 1.0
+    pauses.admit(HOST, "probe")
+    pauses.ended(HOST, "probe", Ended.ANSWERED)
+    assert fail(pauses) == Change(HOST, True, "http_503")
+    assert not pauses.admit(HOST, "next")
+
+
+def test_with_little_to_post_the_way_back_ends_by_time(pauses, clock):
+    fail(pauses, times=3)
+    clock.now += 1.0
+    pauses.admit(HOST, "probe")
+    pauses.ended(HOST, "probe", Ended.ANSWERED)
+    clock.now += 10.0
+    assert pauses.room(HOST) == 0
+    assert not pauses.troubled()
+    assert fail(pauses, times=2) is None
+
+
+def test_an_answer_to_what_was_posted_before_the_pause_changes_nothing(pauses):
+    pauses.admit(HOST, "early")
+    fail(pauses, times=3)
+    assert pauses.ended(HOST, "early", Ended.ANSWERED) is None
+    assert pauses.paused()
+
+
+def test_what_waits_in_the_pool_is_stopped(pauses, clock):
+    """Admitted while all was well, not posted yet: it has to wait, and the probe has not."""
+    pauses.admit(HOST, "waiting")
+    assert not pauses.stops(HOST, "waiting")
+    fail(pauses, times=3)
+    assert pauses.stops(HOST, "waiting")
+    clock.now += 1.0
+    pauses.admit(HOST, "probe")
+    assert not pauses.stops(HOST, "probe")
+
+
+def test_a_probe_that_never_ends_is_given_up(pauses, clock):
+    """Its worker process was lost: two minutes later there is another."""
+    fail(pauses, times=3)
+    clock.now += 1.0
+    assert pauses.admit(HOST, "lost")
+    clock.now += 119.0
+    assert not pauses.admit(HOST, "next")
+    clock.now += 2.0
+    assert pauses.admit(HOST, "next")
+
+
+def test_a_lost_connection_frees_the_probe(pauses, clock):
+    fail(pauses, times=3)
+    clock.now += 1.0
+    pauses.admit(HOST, "lost")
+    pauses.forget_permits()
+    clock.now += 2.0
+    assert pauses.admit(HOST, "next")
+
+
+def test_a_probe_that_was_no_post_is_repeated_at_once(pauses, clock):
+    fail(pauses, times=3)
+    clock.now += 1.0
+    pauses.admit(HOST, "no event")
+    pauses.ended(HOST, "no event", Ended.NOT_TRIED)
+    assert pauses.admit(HOST, "next")
+
+
+def test_other_hosts_go_on(pauses, clock):
+    pauses.admit(OTHER, "e")
+    fail(pauses, times=3)
+    assert pauses.any_flows()
+    assert pauses.admit(OTHER, "f")
+    clock.now += 3601.0
+    assert not pauses.any_flows()  # not seen for an hour: not a reason to go on receiving
+
+
+def test_hearsay_pauses_an_unknown_host_with_a_probe_due(pauses):
+    assert pauses.suspect(HOST, "parked") == Change(HOST, True, "parked")
+    assert pauses.suspect(HOST, "parked") is None
+    assert pauses.admit(HOST, "probe")
+
+
+@pytest.mark.parametrize(
+    ("error", "how"),
+    [
+        (TransientDeliveryError("", reason="http_503", status=503), Ended.FAILED),
+        (TransientDeliveryError("", reason="timeout"), Ended.FAILED),
+        (TransientDeliveryError("", reason="dead_letter_store"), Ended.NOT_TRIED),
+        (PermanentDeliveryError("", reason="http_400", status=400), Ended.ANSWERED),
+        (PermanentDeliveryError("", reason="http_503", status=503), Ended.FAILED),
+        (PermanentDeliveryError("", reason="host_not_allowed"), Ended.NOT_TRIED),
+        (ValueError(), Ended.NOT_TRIED),
+    ],
+)
+def test_what_an_error_says_about_the_host(error, how):
+    assert how_ended(error) is how
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from(Ended), st.booleans())))
+def test_a_paused_host_is_probed_at_most_once_a_second_and_at_least_every_fifteen(steps):
+    """Whatever comes, posts to a paused host are apart, and a probe is never far."""
+    clock = Clock()
+    pauses = Pauses(after=2, longest_s=300.0, clock=clock, rand=lambda: 0.0)
+    last_probe = None
+    for n, (pass_s, how, finish) in enumerate(steps):
+        clock.now += pass_s
+        paused = bool(pauses.paused())
+        under_way = paused and pauses.room(HOST) == 0
+        admitted = pauses.admit(HOST, str(n))
+        if paused and admitted:
+            if last_probe is not None and last_probe[1] is Ended.FAILED:
+                assert clock.now - last_probe[0] >= 0.8
+            last_probe = (clock.now, how)
+        elif not paused:
+            last_probe = None
+        assert not (under_way and admitted)
+        if admitted and (finish or not paused):
+            pauses.ended(HOST, str(n), how, "http_503")
+        elif admitted:
+            last_probe = None
+            pauses.forget_permits()
+    if pauses.paused():
+        clock.now += LAST_PROBE_S
+        assert pauses.admit(HOST, "last")
