@@ -13,6 +13,7 @@ import base64
 import json
 import logging
 import time
+import zlib
 from importlib import resources
 from typing import Any
 
@@ -33,12 +34,17 @@ class PlainDispatcher:
 
 
 def events_in(client: redis.Redis, queue: str) -> int:
-    """Events in a queue: the SDK's own processor puts ten into a message."""
+    """Events in a queue: the SDK's own processor puts ten into a message, the relay a hundred."""
     found = 0
-    for message in client.lrange(queue, 0, -1):
-        args = json.loads(base64.b64decode(json.loads(message)["body"]))[0]
-        params = next(value for value in args if isinstance(value, dict))
-        found += len(ledger.uuids_of(params))
+    for text in client.lrange(queue, 0, -1):
+        message = json.loads(text)
+        body = base64.b64decode(message["body"])
+        if "compression" in message["headers"]:
+            body = zlib.decompress(body)
+        args = json.loads(body)[0]
+        # [url, params, headers] of the plain task; [url, verb, params] of ours, as text if a batch
+        params = next((value for value in args if isinstance(value, dict)), None)
+        found += len(ledger.uuids_of(params or json.loads(args[2])))
     return found
 
 

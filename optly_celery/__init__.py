@@ -4,6 +4,9 @@
 Importing this package opens nothing and starts nothing.
 """
 
+import importlib
+import typing
+
 from .errors import (
     DeadLetterError,
     DeliveryError,
@@ -21,10 +24,15 @@ from .runtime import close, flush, stats
 from .settings import Settings
 from .version import __version__
 
+if typing.TYPE_CHECKING:
+    from .client import create_client
+    from .event_processor import EventProcessor
+
 __all__ = [
     "DeadLetterError",
     "DeliveryError",
     "EventDispatcher",
+    "EventProcessor",
     "NoSuchDeadLetterError",
     "NotAnEventError",
     "OptlyCeleryError",
@@ -36,8 +44,24 @@ __all__ = [
     "TransientDeliveryError",
     "__version__",
     "close",
+    "create_client",
     "dispatch",
     "dispatch_event",
     "flush",
     "stats",
 ]
+
+_WITH_THE_SDK = {"create_client": "client", "EventProcessor": "event_processor"}
+
+
+def __getattr__(name: str) -> typing.Any:
+    # These import the SDK, which a worker does without.
+    if name not in _WITH_THE_SDK:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_WITH_THE_SDK[name]}", __name__)
+    globals()[name] = found = getattr(module, name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

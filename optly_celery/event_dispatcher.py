@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .apps import current_app
+from .batch import Part, put_together
+from .collaborators import Runtime
 from .errors import NotAnEventError, OutboxError, PublishError, SettingsError
 from .event import Event
-from .runtime import Runtime, runtime_of, tally
+from .runtime import runtime_of, tally
 
 logger = logging.getLogger(__name__)
+
+_diverted_to: Callable[[Event], None] | None = None
 
 
 class EventDispatcher:
@@ -27,18 +32,10 @@ class EventDispatcher:
         """Enqueue one event of the SDK: any object with url, params, http_verb and headers.
 
         Raises nothing, and returns within ``optly_publish_timeout`` (0.5 s). When it has
-        returned, the event is in the broker, or counted in `optly_celery.stats` as dropped or
-        refused, with the reason, and logged once per reason and minute.
+        returned, the event is in the broker or in the outbox, or counted in `optly_celery.stats`
+        as dropped or refused, with the reason, and logged once per reason and minute.
         """
-        try:
-            _enqueue(
-                getattr(event, "url", None),
-                getattr(event, "params", None),
-                getattr(event, "http_verb", None),
-                getattr(event, "headers", None),
-            )
-        except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
-            _count_unexpected(exc)
+        _dispatch(event, current_app)
 
     @staticmethod
     def dispatch(
@@ -49,24 +46,101 @@ class EventDispatcher:
     ) -> None:
         """As `dispatch_event`, for an event given by its parts."""
         try:
-            _enqueue(url, params, verb, headers)
+            _enqueue(current_app, url, params, verb, headers)
         except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
-            _count_unexpected(exc)
+            count_unexpected(exc)
+
+
+class AppDispatcher:
+    """As `EventDispatcher`, through the Celery app that ``app`` returns instead of the current one.
+
+    For processes that have several.
+    """
+
+    def __init__(self, app: Callable[[], Any]) -> None:
+        self._app = app
+
+    def dispatch_event(self, event: Any) -> None:
+        """As `EventDispatcher.dispatch_event`."""
+        _dispatch(event, self._app)
+
+    def dispatch_part(self, part: Part) -> None:
+        """As `dispatch_event`, for an event that has been checked and taken apart already."""
+        _dispatch_part(part, self._app)
 
 
 dispatch_event = EventDispatcher.dispatch_event
 dispatch = EventDispatcher.dispatch
 
 
-def _enqueue(url: object, params: object, verb: object, headers: object) -> None:
+@contextlib.contextmanager
+def diverted(to: Callable[[Event], None]) -> Iterator[None]:
+    """Hand what is dispatched in this process to ``to`` instead, for tests; counted as published.
+
+    Before Celery's configuration is looked at, so that none is needed.
+    """
+    global _diverted_to
+    before, _diverted_to = _diverted_to, to
+    try:
+        yield
+    finally:
+        _diverted_to = before
+
+
+def way_for_parts(dispatcher: Any) -> Callable[[Part], None] | None:
+    """What takes events that have been checked and taken apart already, instead of ``dispatcher``.
+
+    None where that is not one of ours.
+    """
+    if type(dispatcher) is AppDispatcher:
+        return dispatcher.dispatch_part
+    return _dispatch_part if dispatcher.dispatch_event is dispatch_event else None
+
+
+def _dispatch_part(part: Part, app: Callable[[], Any] = current_app) -> None:
+    try:
+        _accept(part, app)
+    except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
+        count_unexpected(exc)
+
+
+def _dispatch(event: Any, app: Callable[[], Any]) -> None:
+    try:
+        _enqueue(
+            app,
+            getattr(event, "url", None),
+            getattr(event, "params", None),
+            getattr(event, "http_verb", None),
+            getattr(event, "headers", None),
+        )
+    except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
+        count_unexpected(exc)
+
+
+def _enqueue(
+    app: Callable[[], Any], url: object, params: object, verb: object, headers: object
+) -> None:
     try:
         event = Event.of(url, params, verb, headers)
     except NotAnEventError as exc:
         if new := tally().refuse(exc.reason):
             logger.warning("refused %d events: %s", new, exc)
         return
+    _accept(event, app)
+
+
+def _accept(event: Event | Part, app: Callable[[], Any]) -> None:
+    divert = _diverted_to
+    if divert is not None:
+        divert(_whole(event))
+        tally().publish()
+    else:
+        _publish_or_store(event, app)
+
+
+def _publish_or_store(event: Event | Part, app: Callable[[], Any]) -> None:
     try:
-        runtime = runtime_of(current_app())
+        runtime = runtime_of(app())
         settings = runtime.settings
         publisher = runtime.publisher
     except SettingsError as exc:
@@ -81,7 +155,7 @@ def _enqueue(url: object, params: object, verb: object, headers: object) -> None
     if store is not None and (always or store.relay.in_trouble):
         try:
             store.put(event)
-            tally().store()
+            tally().store(store.facts)
             return
         except OutboxError as exc:
             # Full is full; and a broker in trouble would only hold up the caller.
@@ -89,14 +163,14 @@ def _enqueue(url: object, params: object, verb: object, headers: object) -> None
                 _drop(exc.reason, exc)
                 return
     try:
-        publisher.publish(event)
+        publisher.publish(_whole(event))
         tally().publish()
     except PublishError as exc:
         if eager or not _stored_instead(runtime, event, exc):
             _drop(exc.reason, exc)
 
 
-def _stored_instead(runtime: Runtime, event: Event, exc: PublishError) -> bool:
+def _stored_instead(runtime: Runtime, event: Event | Part, exc: PublishError) -> bool:
     store = runtime.store
     if store is None:
         return False
@@ -106,8 +180,12 @@ def _stored_instead(runtime: Runtime, event: Event, exc: PublishError) -> bool:
         store.put(event)
     except OutboxError:
         return False
-    tally().store()
+    tally().store(store.facts)
     return True
+
+
+def _whole(event: Event | Part) -> Event:
+    return put_together(event) if isinstance(event, Part) else event
 
 
 def _drop(reason: str, exc: Exception) -> None:
@@ -115,7 +193,8 @@ def _drop(reason: str, exc: Exception) -> None:
         logger.error("dropped %d events: %s: %s", new, reason, exc)
 
 
-def _count_unexpected(exc: Exception) -> None:
+def count_unexpected(exc: Exception) -> None:
+    """Count an event that a fault of this package, or of what it calls, has cost."""
     if new := tally().drop("unexpected_error"):
         # Where it happened, but not its text: that may quote what was dispatched.
         frames = "".join(traceback.format_tb(exc.__traceback__))

@@ -54,6 +54,7 @@ class Settings:
     retry_backoff: float = 1.0
     retry_backoff_max: float = 300.0
     max_age: float = 3 * _DAY_S
+    pause_after: int = 5
     strict: bool = False
     publish_timeout: float = 0.5
     batch_events: int = 100
@@ -158,6 +159,7 @@ _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "retry_backoff": seconds(0.01),
     "retry_backoff_max": seconds(0.01),
     "max_age": seconds(0),
+    "pause_after": count,
     "strict": flag,
     "publish_timeout": seconds(0.01, 60),
     "batch_events": size(1, 10_000),

@@ -6,12 +6,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
+
+from . import signals
+from .signals import tell
 
 _QUIET_S = 60.0
 
 
 class Tally:
-    """Counters of one process: what was accepted, and where it went.
+    """Counters of one process, and its signals: what was accepted, and where it went.
 
     ``accepted = published + stored + dropped`` at any time at which no call is under way;
     ``refused`` is what was no event, and was not accepted. ``relayed`` counts what has left an
@@ -33,22 +37,32 @@ class Tally:
         """Count an event that the broker has."""
         with self._lock:
             self._published += 1
+        tell(signals.accepted)
+        tell(signals.published)
 
-    def store(self) -> None:
-        """Count an event that the outbox has."""
+    def store(self, outbox: Callable[[], Any]) -> None:
+        """Count an event that the outbox has; ``outbox`` is asked how full it is if need be."""
         with self._lock:
             self._stored += 1
+        if signals.accepted.receivers:
+            tell(signals.accepted)
+        if signals.stored.receivers:  # asked here as well: it is on the way of every event
+            tell(signals.stored, outbox=outbox)
 
-    def relay(self, events: int) -> None:
+    def relay(self, events: int, outbox: Callable[[], Any]) -> None:
         """Count events that the broker has taken from an outbox."""
         with self._lock:
             self._relayed += events
+        tell(signals.relayed, events=events, outbox=outbox)
 
     def drop(self, reason: str) -> int:
         """Count an accepted event as lost. As `refuse` for the number that it returns."""
         with self._lock:
             self._dropped[reason] += 1
-            return self._since_warning(reason, self._dropped[reason])
+            new = self._since_warning(reason, self._dropped[reason])
+        tell(signals.accepted)
+        tell(signals.dropped, reason=reason)
+        return new
 
     def refuse(self, reason: str) -> int:
         """Count what was no event.
@@ -58,7 +72,9 @@ class Tally:
         """
         with self._lock:
             self._refused[reason] += 1
-            return self._since_warning(reason, self._refused[reason])
+            new = self._since_warning(reason, self._refused[reason])
+        tell(signals.refused, reason=reason)
+        return new
 
     def as_dict(self) -> dict[str, int | dict[str, int]]:
         """The counters, as `optly_celery.stats` returns them."""

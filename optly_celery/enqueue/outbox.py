@@ -62,6 +62,7 @@ class Outbox:
             if create:
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = _connect(path)
+            self._insert = self._db.cursor().execute  # one cursor for all, not one for each
             self._db.executescript(_SCHEMA)
             total = self._db.execute(
                 f"SELECT count(*), coalesce(sum(length(visitors) + {_ROW_BYTES}), 0),"  # noqa: S608
@@ -92,7 +93,7 @@ class Outbox:
                 raise OutboxError("the outbox is closed", reason="outbox_closed")
             try:
                 context = self._contexts.get(part.context) or self._add_context(part.context)
-                self._db.execute(
+                self._insert(
                     "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
                     (next(self._ids), context, part.at, part.events, part.visitors),
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -59,7 +60,9 @@ class Periodic:
             return True
 
     def _run(self) -> None:
-        while not self._stopping:
+        # A greenlet, unlike a thread, goes on in a forked child, with what is its parent's.
+        mine = os.getpid()
+        while not self._stopping and os.getpid() == mine:
             self._awake.clear()
             try:
                 wait_s = self._work()

@@ -52,6 +52,18 @@ class Publisher:
         self._idle: deque[Producer] = deque()
         self._queue: Queue | None = None
 
+    def prepare(self) -> None:
+        """Import and build, here and now, all that publishing needs short of a connection.
+
+        For before a thread publishes: a fork in the middle of its imports, or of what kombu makes
+        under a lock, would leave the child with locks that nobody releases.
+        """
+        with contextlib.suppress(Exception):  # publishing will meet it, and say so
+            self._new_producer()
+            self._resolve_queue()
+            _ = self._app.amqp.send_task_message  # made on first look
+            "localhost".encode("idna")  # as every look-up of a host does
+
     def publish(self, event: Event) -> None:
         """Return once the broker has the event's message.
 

@@ -71,11 +71,12 @@ class Relay:
         self._in_line = in_line
         self._thread = Periodic(self._round, name="optly-relay")
         # One round at a time, whoever runs it; greenlets wait for it, appends do not.
-        self._rounds = threading.Lock()
+        self.rounds = threading.Lock()
         self._failures = 0
         self._not_before = 0.0
         self._adopt_at = 0.0
         self._hurry = False
+        self._closing = threading.Event()
 
     @property
     def in_trouble(self) -> bool:
@@ -109,11 +110,11 @@ class Relay:
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     return False
-                if self._rounds.acquire(timeout=left_s):
+                if self.rounds.acquire(timeout=left_s):
                     try:
                         taken = self._relay(self._own)
                     finally:
-                        self._rounds.release()
+                        self.rounds.release()
                     if not taken:
                         time.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
             return True
@@ -124,6 +125,7 @@ class Relay:
         """Flush, then stop the thread; what is left stays in the file. True if nothing is."""
         started = time.monotonic()
         done = self.flush(timeout_s)
+        self._closing.set()
         self._thread.stop(timeout_s - (time.monotonic() - started))
         return done
 
@@ -131,23 +133,23 @@ class Relay:
         """One call of the thread; returns how long it may sleep."""
         linger_s = self._lingering_s()
         if linger_s > 0:
-            time.sleep(linger_s)
+            self._closing.wait(linger_s)
         wait_s = self._not_before - time.monotonic()
         if wait_s > 0:
-            time.sleep(min(wait_s, 1.0))
+            self._closing.wait(min(wait_s, 1.0))
             return 0.0
-        with self._rounds:
+        with self.rounds:
             self._relay_all_locked()
         if self._own.rows:
             return 0.0
         return _ADOPT_EVERY_S
 
     def _relay_all(self) -> None:
-        if self._rounds.acquire(blocking=False):
+        if self.rounds.acquire(blocking=False):
             try:
                 self._relay_all_locked()
             finally:
-                self._rounds.release()
+                self.rounds.release()
 
     def _relay_all_locked(self) -> None:
         self._relay(self._own)
@@ -184,6 +186,8 @@ class Relay:
         try:
             while count := self._relay(found):
                 taken += count
+                if self._in_line:
+                    break  # a request waits: the rest next time
         except OutboxError as exc:
             _report(path, exc)
         finally:

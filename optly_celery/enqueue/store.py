@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..batch import take_apart
+from ..batch import Part, take_apart
 from ..errors import OutboxError
 from ..event import Event
+from ..uwsgi import threads_run, warn_of_no_threads
+from . import forks
 from .claims import Claim, new_path, set_aside
 from .outbox import Outbox
 from .relay import BatchPublisher, Relay
-
-logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -50,16 +48,20 @@ class Store:
             batch_bytes=batch_bytes,
             linger_s=linger_s,
             on_relayed=on_relayed,
-            in_line=not _threads_run(),
+            in_line=not threads_run(),
         )
+        forks.wait_for(self.relay)
+        if not threads_run():
+            warn_of_no_threads()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event | Part) -> None:
         """Store one event for the relay; it is in the file when this returns.
 
         Raises:
             OutboxError: it is not, for instance because the outbox or the disk is full.
         """
-        self._outbox.append(take_apart(event, time.time()))
+        part = event if isinstance(event, Part) else take_apart(event, time.time())
+        self._outbox.append(part)
         self.relay.wake()
 
     def facts(self) -> dict[str, float | int]:
@@ -118,15 +120,3 @@ def _state_directory() -> Path:
     except RuntimeError:  # a user without a home, as services often are
         return Path(tempfile.gettempdir()) / f"optly_celery-{os.getuid()}"
     return home / "optly_celery" / "outbox"
-
-
-def _threads_run() -> bool:
-    """False in a uWSGI worker without --enable-threads, where no background thread ever runs."""
-    uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is None or uwsgi.opt.get("enable-threads") or uwsgi.opt.get("threads"):
-        return True
-    logger.warning(
-        "uWSGI runs without --enable-threads, so events are published in line, not in the "
-        "background: add enable-threads = true to its configuration"
-    )
-    return False

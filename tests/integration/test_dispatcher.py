@@ -471,7 +471,7 @@ FORK = """
 app = Celery("shop", broker=sys.argv[1])
 optly_celery.dispatch(URL, {"by": "parent"})
 optly_celery.dispatch("", {})
-pid = os.fork()
+pid = FORK()
 who = "child" if pid == 0 else "parent"
 for n in range(50):
     optly_celery.dispatch(URL, {"by": who, "n": n})
@@ -484,10 +484,17 @@ os.waitpid(pid, 0)
 """
 
 
-def test_a_forked_child_dispatches_over_connections_of_its_own(broker):
+@pytest.mark.parametrize(
+    "fork",
+    [
+        pytest.param("os.fork", id="python"),
+        pytest.param("__import__('ctypes').PyDLL(None).fork", id="uwsgi"),  # runs no fork hooks
+    ],
+)
+def test_a_forked_child_dispatches_over_connections_of_its_own(broker, fork):
     """As under a preforking server: each counts its own events, and none gets in another's way."""
     before = _publishing(broker)
-    with _process(FORK, broker.url) as process:
+    with _process(FORK.replace("FORK", fork), broker.url) as process:
         told = json.loads(process.stdout.readline()) | json.loads(process.stdout.readline())
         connections = _publishing(broker) - before
         process.communicate("go on\n", timeout=30)

@@ -75,7 +75,7 @@ def test_what_the_sdk_dispatches_is_taken_by_a_strict_endpoint(collector, form, 
     use(client)
     _stop(client)
 
-    events = eventually(lambda: _events(collector, 3), what=f"{stats()}")
+    events = eventually(lambda: _events(collector, 3), what=lambda: f"{stats()}")
     assert {r.answer.status for r in collector.received} == {204}
     assert {r.headers["x-optimizely-strict"] for r in collector.received} == {"true"}
     assert len(set(events)) == 3

@@ -28,8 +28,8 @@ def test_every_accepted_event_is_published_stored_or_dropped():
     tally.drop("disabled")
     tally.drop("disabled")
     tally.refuse("no_url")
-    tally.store()
-    tally.relay(7)
+    tally.store(dict)
+    tally.relay(7, dict)
 
     assert tally.as_dict() == {
         "accepted": 6,

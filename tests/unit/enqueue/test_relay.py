@@ -143,3 +143,32 @@ def test_a_batch_fills_while_the_relay_lingers(make_relay):
     eventually(lambda: publisher.events == 20)
 
     assert len(publisher.batches) == 1
+
+
+def test_closing_does_not_wait_for_the_linger(make_relay):
+    """A process that ends does not wait for a batch to fill."""
+    publisher = ListPublisher()
+    relay, outbox, _ = make_relay(publisher, linger_s=60.0)
+    outbox.append(part_of(1))
+    relay.wake()
+    eventually(relay._thread._thread.is_alive)
+    started = time.monotonic()
+
+    assert relay.close(30)
+
+    assert publisher.events == 1
+    assert time.monotonic() - started < 20
+    assert not relay._thread._thread.is_alive()
+
+
+def test_in_line_a_dead_processs_file_is_adopted_bit_by_bit(make_relay, tmp_path):
+    """A request waits for it, so it is one read of rows at a time."""
+    publisher = ListPublisher()
+    relay, _, _ = make_relay(publisher, in_line=True)
+    dead = Outbox(new_path(tmp_path), max_bytes=100_000_000)
+    for number in range(1_500):
+        dead.append(part_of(number))
+    dead.close()
+
+    assert relay.adopt(tmp_path).events == 1_000
+    assert relay.adopt(tmp_path).events == 500

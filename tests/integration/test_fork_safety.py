@@ -1,0 +1,70 @@
+"""A fork finds no lock held that the child would wait for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+from optly_celery.enqueue.store import Store
+from optly_celery.event import Event
+
+from ..support import US_URL, params_of
+
+RELAYED = """
+import sys
+from optly_celery import dispatch, flush
+from tests.support import US_URL, params_of
+
+dispatch(US_URL, params_of())
+before = set(sys.modules)
+assert flush(30)
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_the_relay_imports_nothing_once_events_are_dispatched(broker, tmp_path, monkeypatch):
+    """A fork while another thread imports leaves the module locked in the child, for ever.
+
+    One child in three of a pool hung at exit while the relay of its parent was importing kombu's
+    transport. What is left is redis-py's own, a module of the standard library.
+    """
+    monkeypatch.setenv("OPTLY_BROKER_URL", broker.url)
+    monkeypatch.setenv("OPTLY_DELIVERY", "outbox")
+    monkeypatch.setenv("OPTLY_OUTBOX_DIR", str(tmp_path))
+    monkeypatch.setenv("OPTLY_LINGER", "30")
+
+    done = subprocess.run(
+        [sys.executable, "-c", RELAYED], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert set(done.stdout.split()) <= {"secrets"}
+    assert broker.client().llen("optimizely") == 1
+
+
+def test_a_fork_waits_for_the_relays_round(tmp_path):
+    """A child of a pool hung at exit, since its parent's relay was connecting meanwhile."""
+    relaying, go_on, ended = threading.Event(), threading.Event(), []
+
+    class Slow:
+        def publish_all(self, batches):
+            relaying.set()
+            go_on.wait(4)
+            ended.append(len(list(batches)))
+
+    store = Store(
+        tmp_path, Slow(), max_bytes=10**6, batch_events=10, batch_bytes=10**6, linger_s=0.0,
+        on_relayed=lambda _: None,
+    )  # fmt: skip
+    try:
+        store.put(Event.of(US_URL, params_of()))
+        assert relaying.wait(10)
+        threading.Timer(0.3, go_on.set).start()
+        child = os.fork()
+        if not child:
+            os._exit(0 if ended else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert store.relay.flush(5)
+    finally:
+        store.close(5)
