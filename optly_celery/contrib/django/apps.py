@@ -1,0 +1,19 @@
+"""The Django app: registers system checks, and leaves the rest to whoever uses it first."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class OptimizelyConfig(AppConfig):  # type: ignore[misc]
+    """``optly_celery.contrib.django`` in ``INSTALLED_APPS``."""
+
+    name = "optly_celery.contrib.django"
+    label = "optly_celery"
+    verbose_name = "Optimizely events"
+
+    def ready(self) -> None:
+        """Register the checks. Opens nothing."""
+        from . import checks  # noqa: PLC0415 - after all apps are there
+
+        checks.register()
