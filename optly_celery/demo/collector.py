@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
 import threading
 import time
 from collections import deque
@@ -77,6 +78,7 @@ class Collector:
         choose: Choice | None = None,
         accepts: Callable[[bytes], bool] | None = None,
         keep: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.received: list[Received] = []
         self.count = 0
@@ -86,18 +88,18 @@ class Collector:
         self.choose = choose
         self.accepts = accepts
         self._keep = keep
+        self._tls = tls
         self._host, self._port = host, port
         self._script: deque[Answer] = deque()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
         self._started = threading.Event()
         self._failed: OSError | None = None
-        self._connections: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """Where to POST."""
-        return f"http://{self._host}:{self._port}/v1/events"
+        return f"http{'s' if self._tls else ''}://{self._host}:{self._port}/v1/events"
 
     def script(self, *answers: Answer | int) -> None:
         """Answer the next requests like this, in this order; a number is a status."""
@@ -135,7 +137,9 @@ class Collector:
         asyncio.set_event_loop(self._loop)
         try:
             server = self._loop.run_until_complete(
-                asyncio.start_server(self._serve, self._host, self._port, backlog=1024)
+                asyncio.start_server(
+                    self._serve, self._host, self._port, backlog=1024, ssl=self._tls
+                )
             )
         except OSError as exc:
             self._loop.close()
@@ -148,17 +152,14 @@ class Collector:
             self._loop.run_forever()
         finally:
             server.close()
-            for task in self._connections:
-                task.cancel()
-            self._loop.run_until_complete(
-                asyncio.gather(*self._connections, return_exceptions=True)
-            )
+            # Again, as a client may have connected while the others were closed.
+            while tasks := asyncio.all_tasks(self._loop):
+                for task in tasks:
+                    task.cancel()
+                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine of a server always has one
-        self._connections.add(task)
         self.connections += 1
         try:
             while await self._serve_one(reader, writer):
@@ -168,7 +169,6 @@ class Collector:
         except asyncio.CancelledError:
             pass  # by stop(); asyncio before 3.12 would log it as an error
         finally:
-            self._connections.discard(task)
             writer.close()
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()

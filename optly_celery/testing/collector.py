@@ -1,0 +1,125 @@
+"""A strict stand-in for Optimizely, and delivery to it without broker and worker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from ..deliver.delivery import Attempt, deliver
+from ..deliver.retry import RetryPolicy
+from ..deliver.transport import Transport
+from ..demo.collector import Answer
+from ..demo.collector import Collector as Server
+from ..demo.errors import DemoError
+from ..demo.schema import strict_check
+from ..errors import SettingsError
+from ..event import Event
+from ..event_dispatcher import diverted
+from .assertions import Recorded
+from .records import Conversion, Decision, read
+
+CLOSE = Answer(None)
+"""Close the connection without an answer."""
+
+HANG = Answer(None, delay_s=3600.0)
+"""Take the request and never answer."""
+
+
+class Collector(Server, Recorded):
+    """A server on loopback that takes what the Event API documents, and answers 400 to the rest.
+
+    ``collector.script(503, 503, 204)``: so the next requests are answered, with statuses, or with
+    `Answer`, `HANG` or `CLOSE`. ``received`` are all requests; ``events`` what was answered 2xx.
+    ``kept`` are the events that were refused for good, with the reason, under `delivering`.
+
+    Raises:
+        SettingsError: jsonschema is not installed; ``strict=False`` does without.
+    """
+
+    def __init__(self, *, strict: bool = True, host: str = "127.0.0.1", port: int = 0) -> None:
+        accepts = _strict_check() if strict else None
+        super().__init__(host=host, port=port, accepts=accepts)
+        if accepts is not None:
+            # The API asks for a header before it is strict; a test should not have to.
+            self.choose = lambda _method, _target, body: None if accepts(body) else Answer(400)
+        self.kept: list[tuple[Event, str]] = []
+
+    def __enter__(self) -> Collector:
+        self.start()
+        return self
+
+    @property
+    def statuses(self) -> list[int | None]:
+        """How the requests were answered, oldest first."""
+        return [request.answer.status for request in list(self.received)]
+
+    @property
+    def events(self) -> list[Decision | Conversion]:
+        taken = [r for r in list(self.received) if 200 <= (r.answer.status or 0) < 300]
+        return [found for request in taken for found in read(_json(request.body))]
+
+    @property
+    def trouble(self) -> list[str]:
+        told = ", ".join(str(status) for status in self.statuses)
+        lines = [f"answered: {told}"] if told else []
+        return lines + [f"kept: {event.summary}: {reason}" for event, reason in self.kept]
+
+
+@contextlib.contextmanager
+def delivering(
+    to: Collector, *, max_attempts: int = 10, timeout_s: float = 1.0, strict: bool = True
+) -> Iterator[None]:
+    """Deliver what is dispatched in this process to a collector, before ``dispatch_event`` returns.
+
+    The way of a worker, with its verdicts, retries and splitting, but without waiting between
+    attempts, and with ``to.kept`` for dead letters. A collector that hangs is given up on after
+    ``timeout_s``.
+    """
+    transport = Transport(
+        allowed_hosts=(), timeout_s=(timeout_s, timeout_s), url_override=to.url, strict=strict
+    )
+    policy = RetryPolicy(max_attempts=max_attempts, base_backoff_s=0.0)
+
+    def take(event: Event) -> None:
+        attempt = Attempt(task_id="test", number=1, first_at=time.time(), age_s=0.0)
+        rest: Event | None = event
+        while rest is not None:
+            rest = deliver(rest, attempt, via=transport, policy=policy, dead=_Keeper(to)).rest
+            attempt = replace(attempt, number=attempt.number + 1)
+
+    try:
+        with diverted(take):
+            yield
+    finally:
+        transport.close()
+
+
+class _Keeper:
+    """Dead letters in memory."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._kept = collector.kept
+
+    def keep(self, event: Event, *, reason: str, **_: object) -> str:
+        self._kept.append((event, reason))
+        return str(len(self._kept))
+
+
+def _strict_check() -> Callable[[bytes], bool]:
+    try:
+        return strict_check()
+    except DemoError:
+        raise SettingsError(
+            "a strict collector needs jsonschema: pip install 'optly-celery[testing]', "
+            "or make it with strict=False"
+        ) from None
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None

@@ -1,0 +1,103 @@
+"""Decisions and conversions, as they stand in an event's params. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+ACTIVATED = "campaign_activated"
+"""The key under which the SDK sends an impression."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One impression: which variation a user got.
+
+    ``flag_key`` is empty for `Optimizely.activate`, which knows experiments only: their key is
+    the ``rule_key``. ``attributes`` are those that the datafile knows; the SDK leaves out others.
+    """
+
+    flag_key: str
+    rule_key: str
+    rule_type: str
+    variation_key: str
+    enabled: bool | None
+    user_id: str
+    attributes: Mapping[str, Any]
+    uuid: str = field(repr=False)
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """One tracked event; ``revenue`` and ``value`` are what the SDK has read from the tags."""
+
+    event_key: str
+    revenue: int | None
+    value: float | None
+    tags: Mapping[str, Any]
+    user_id: str
+    attributes: Mapping[str, Any]
+    uuid: str = field(repr=False)
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+
+
+def read(params: Any) -> Iterator[Decision | Conversion]:
+    """What an event's params hold, in order. What has another shape is passed over."""
+    for visitor in _dicts(params, "visitors"):
+        common: dict[str, Any] = {
+            "user_id": visitor.get("visitor_id", ""),
+            "attributes": {a.get("key"): a.get("value") for a in _dicts(visitor, "attributes")},
+        }
+        for snapshot in _dicts(visitor, "snapshots"):
+            events = _dicts(snapshot, "events")
+            impressions = [e for e in events if e.get("key") == ACTIVATED]
+            for number, decision in enumerate(_dicts(snapshot, "decisions")):
+                event = impressions[min(number, len(impressions) - 1)] if impressions else {}
+                yield _decision(decision, event, common)
+            for event in events:
+                if event.get("key") != ACTIVATED:
+                    yield _conversion(event, common)
+
+
+def describe(what: Decision | Conversion) -> str:
+    """One line for a failed assertion: every field that says something."""
+    shown = {
+        f.name: value for f in fields(what) if f.repr and (value := getattr(what, f.name)) != ""
+    }
+    told = " ".join(f"{name}={value!r}" for name, value in shown.items() if value not in (None, {}))
+    return f"{type(what).__name__.lower():<10} {told}"
+
+
+def _decision(decision: dict[str, Any], event: dict[str, Any], common: Any) -> Decision:
+    metadata = decision.get("metadata")
+    told = metadata if isinstance(metadata, dict) else {}
+    return Decision(
+        flag_key=told.get("flag_key") or "",
+        rule_key=told.get("rule_key") or "",
+        rule_type=told.get("rule_type") or "",
+        variation_key=told.get("variation_key") or "",
+        enabled=told.get("enabled"),
+        uuid=event.get("uuid", ""),
+        raw=decision,
+        **common,
+    )
+
+
+def _conversion(event: dict[str, Any], common: Any) -> Conversion:
+    tags = event.get("tags")
+    return Conversion(
+        event_key=event.get("key", ""),
+        revenue=event.get("revenue"),
+        value=event.get("value"),
+        tags=tags if isinstance(tags, dict) else {},
+        uuid=event.get("uuid", ""),
+        raw=event,
+        **common,
+    )
+
+
+def _dicts(of: Any, key: str) -> list[dict[str, Any]]:
+    items = of.get(key) if isinstance(of, Mapping) else None
+    return [i for i in items if isinstance(i, dict)] if isinstance(items, list) else []
