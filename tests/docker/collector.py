@@ -1,0 +1,35 @@
+"""The collector in a container, told by HTTP how to misbehave.
+
+``PUT /script`` with ``[[status, delay_s], …]`` sets the answers to the next POSTs, ``GET /`` tells
+``[[status, uuids], …]`` of all POSTs that came.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import deque
+
+from optly_celery.demo.collector import Answer, Collector
+from optly_celery.demo.ledger import uuids_in
+
+posts: list[tuple[int, list[str]]] = []
+script: deque[tuple[int, float]] = deque()
+
+
+def choose(method: str, _target: str, body: bytes) -> Answer:
+    """Answer a POST as scripted, and everything else as an operator's wish."""
+    if method == "PUT":
+        script.clear()
+        script.extend(json.loads(body))
+        return Answer(204)
+    if method != "POST":
+        return Answer(200, body=json.dumps(posts).encode())
+    status, delay_s = script.popleft() if script else (204, 0.0)
+    posts.append((status, uuids_in(body)))
+    return Answer(status, {}, delay_s)
+
+
+if __name__ == "__main__":
+    with Collector(host="0.0.0.0", port=9000, choose=choose, keep=False):
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
