@@ -1,9 +1,12 @@
 """The matrix: tests that matter, against SDK and Celery versions other than the newest.
 
-``make test`` runs everything against the newest; ``nox`` (``make test-sdks``) runs this.
+``make test`` runs everything against the newest; ``make test-sdks`` (``nox --tags ci``) runs each
+SDK and the oldest of all else; ``make test-matrix`` (``nox``) runs this whole.
 """
 
 from __future__ import annotations
+
+import sys
 
 import nox
 
@@ -19,13 +22,27 @@ CELERIES = {
     "5.6": ("celery[redis]==5.6.*", "kombu==5.6.*"),
 }
 
+PYTEST = ("python", "-m", "pytest", "-W", "ignore::DeprecationWarning", "-m", "not slow")
+CELERY_TESTS = (
+    "tests/unit/enqueue", "tests/unit/deliver", "tests/unit/consumer",
+    "tests/integration/test_redis_transport.py",
+    "tests/integration/test_pipeline.py", "tests/integration/test_dispatcher.py",
+    "tests/integration/test_user_app.py",
+    "tests/faults/test_retry_publish.py", "tests/faults/test_worker_faults.py",
+)  # fmt: skip
 
-@nox.session
+
+@nox.session(tags=["ci"])
 @nox.parametrize("version", ["3.10.0", "4.1.1", "5.7.0"])
 def sdk(session: nox.Session, version: str) -> None:
     """The real SDK of three major versions, a real worker, a strict endpoint."""
-    session.install("-e", ".[embedded]", f"optimizely-sdk=={version}", *TOOLS)
-    session.run("python", "-m", "pytest", "tests/integration/test_sdk.py", *session.posargs)
+    session.install("-e", ".[embedded,flask]", f"optimizely-sdk=={version}", *TOOLS)
+    session.run(
+        *PYTEST,
+        "tests/integration/test_sdk.py", "tests/unit/testing", "tests/contrib/test_flask.py",
+        "tests/integration/test_event_processor.py",
+        *session.posargs,
+    )  # fmt: skip
 
 
 @nox.session
@@ -38,11 +55,38 @@ def celery(session: nox.Session, version: str) -> None:
     """
     session.install("-e", ".[embedded]", "optimizely-sdk>=5", "jsonschema", *TOOLS)
     session.install(*CELERIES[version])
+    session.run(*PYTEST, "-n", "4", *CELERY_TESTS, *session.posargs)
+
+
+@nox.session(tags=["ci"])
+def oldest(session: nox.Session) -> None:
+    """The oldest Celery, Flask and Django that are supported, together."""
+    session.install("-e", ".[demo]", "flask==2.3.*", "werkzeug<3", "django==4.2.*", *TOOLS)
+    session.install(*CELERIES["5.4"])
+    session.run(*PYTEST, "-n", "4", *CELERY_TESTS, "tests/contrib", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("version", ["2.3", "3.0", "3.1"])
+def flask(session: nox.Session, version: str) -> None:
+    """The extension and the example on every Flask that is supported."""
+    werkzeug = "werkzeug<3" if version == "2.3" else "werkzeug>=3"
+    session.install("-e", ".[demo]", f"flask=={version}.*", werkzeug, *TOOLS)
     session.run(
-        "python", "-m", "pytest", "-n", "4", "-W", "ignore::DeprecationWarning",
-        "tests/unit/enqueue", "tests/unit/deliver",
-        "tests/integration/test_pipeline.py", "tests/integration/test_dispatcher.py",
-        "tests/integration/test_user_app.py",
-        "tests/faults/test_retry_publish.py", "tests/faults/test_worker_faults.py",
-        *session.posargs,
+        *PYTEST,
+        "tests/contrib/test_flask.py", "tests/examples/test_flask_shop.py", *session.posargs,
+    )  # fmt: skip
+
+
+@nox.session
+@nox.parametrize("version", ["4.2", "5.2", "6.0", "6.1"])
+def django(session: nox.Session, version: str) -> None:
+    """The app and the example on every Django that is supported."""
+    if version.startswith("6") and sys.version_info < (3, 12):
+        session.skip(f"Django {version} needs Python 3.12")
+    session.install("-e", ".[demo]", f"django=={version}.*", *TOOLS)
+    session.run(
+        *PYTEST,
+        "tests/contrib", "--ignore=tests/contrib/test_flask.py",
+        "tests/examples/test_django_shop.py", *session.posargs,
     )  # fmt: skip
