@@ -1,12 +1,12 @@
 # make demo   see the pipeline run          make test    run every test that needs no container
-# make check  format, lint, types, imports  make help    the rest
+# make check  format, lint, types, imports  make help    the rest, such as make test-docker
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sdks check format benchmarks coverage clean
+.PHONY: help demo test test-sdks test-matrix test-slow test-docker check format benchmarks coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,11 +14,20 @@ help: ## list the targets
 demo: $(VENV)/.demo ## install into .venv, then run the one-command tour
 	@$(BIN)/optly-celery demo
 
-test: $(VENV)/.dev ## every test that needs no container engine
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+test: $(VENV)/.dev ## every test that needs no container engine, but for the slow ones
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow"
 
-test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs and Celery versions
+test-slow: $(VENV)/.dev ## the slow ones: outages, signals, brokers in trouble, examples from scratch
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m slow
+
+test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs, and the oldest Celery, Flask, Django
+	$(BIN)/nox --tags ci
+
+test-matrix: $(VENV)/.dev ## the same against every version in noxfile.py
 	$(BIN)/nox
+
+test-docker: $(VENV)/.docker ## image, compose file and pytest-celery; skipped where no engine answers
+	$(BIN)/python -m pytest -c tests/docker/pytest.ini tests/docker
 
 check: $(VENV)/.dev ## format, lint, types and imports, as CI does
 	$(BIN)/ruff format --check .
@@ -40,6 +49,7 @@ benchmarks: $(VENV)/.dev ## the numbers in the README and in docs/
 	$(BIN)/python benchmarks/drain.py
 	$(BIN)/python benchmarks/queue_size.py
 	$(BIN)/python benchmarks/burst.py
+	$(BIN)/python benchmarks/track.py
 
 clean: ## remove .venv and what tools left behind
 	rm -rf $(VENV) .nox build *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -62,3 +72,7 @@ $(VENV)/.dev: $(VENV)/.made setup.cfg pyproject.toml
 	@echo "Installing into $(VENV); the first time takes a minute or two."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docker: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docker]'
+	@touch $@
