@@ -26,6 +26,7 @@ PYTEST = ("python", "-m", "pytest", "-W", "ignore::DeprecationWarning", "-m", "n
 CELERY_TESTS = (
     "tests/unit/enqueue", "tests/unit/deliver", "tests/unit/consumer",
     "tests/integration/test_redis_transport.py",
+    "tests/integration/test_monitoring.py", "tests/integration/test_worker.py",
     "tests/integration/test_pipeline.py", "tests/integration/test_dispatcher.py",
     "tests/integration/test_user_app.py",
     "tests/faults/test_retry_publish.py", "tests/faults/test_worker_faults.py",
@@ -48,11 +49,7 @@ def sdk(session: nox.Session, version: str) -> None:
 @nox.session
 @nox.parametrize("version", list(CELERIES))
 def celery(session: nox.Session, version: str) -> None:
-    """Dispatcher, worker and retries on older Celery.
-
-    Without test_worker.py, which watches monitoring events: before 5.7 the threads pool loses some
-    of them (celery/celery#10434).
-    """
+    """Dispatcher, worker, retries and monitoring events on older Celery."""
     session.install("-e", ".[embedded]", "optimizely-sdk>=5", "jsonschema", *TOOLS)
     session.install(*CELERIES[version])
     session.run(*PYTEST, "-n", "4", *CELERY_TESTS, *session.posargs)

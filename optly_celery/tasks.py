@@ -17,6 +17,7 @@ from celery.signals import worker_init
 
 from .consumer import redis_transport
 from .consumer.bounds import EtaLimit, TimeoutCheck
+from .consumer.monitoring import Monitoring
 from .consumer.pausing import Pausing
 from .consumer.poison import Guard
 from .consumer.request import HandBack
@@ -152,7 +153,9 @@ def _prepare_worker(sender: Any = None, **_: Any) -> None:
     try:
         runtime = runtime_of(sender.app)
         runtime.dead_letters  # noqa: B018 - built, and so checked
-        sender.app.steps["consumer"].update((Guard, EtaLimit, TimeoutCheck, Pausing))
+        sender.app.steps["consumer"].update(
+            (Guard, EtaLimit, TimeoutCheck, Pausing, Monitoring)
+        )
         redis_transport.choose(sender.app, runtime.settings.queue)
         share_copies()
     except SettingsError as exc:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import celery
 from celery import Celery
 
 from optly_celery import dispatch
@@ -20,9 +19,6 @@ from optly_celery.event import Event
 
 from .conftest import celery_app
 from .support import US_URL, Broker, Worker, eventually, params_of, visitor_of
-
-# Before 5.7, Celery lost some of what a threads pool says to monitors (celery/celery#10434).
-HEARD_POOL = "threads" if celery.__version__ >= "5.7" else "prefork"
 
 # Celery takes "-P prefork" for "not given", and then the configuration's pool.
 _POOL = 'import os\n\nworker_pool = os.environ["POOL"]\n'

@@ -11,7 +11,7 @@ from optly_celery import dispatch
 from optly_celery.demo.collector import Answer
 
 from ..conftest import celery_app
-from ..line import HEARD_POOL, IMPATIENT, IMPATIENT_SETTINGS, Line, batch_of, uuids_in
+from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, batch_of, uuids_in
 from ..support import US_URL, eventually, params_of
 
 POOLS = ["threads", "prefork", "solo", "gevent"]
@@ -66,7 +66,7 @@ def test_a_retry_that_is_not_published_loses_nothing(line, pool, break_it):
 def test_a_retry_that_is_not_published_shows_as_a_retry(line):
     """Flower shows neither a failure nor a success before the event was delivered."""
     with line.watch:
-        worker = line.work("-c", "2", pool=HEARD_POOL)
+        worker = line.work("-c", "2")
         _fail_once_while(line, out_of_memory)
         eventually(lambda: "retry not published" in worker.output(), what=worker.log)
 

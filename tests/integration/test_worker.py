@@ -15,7 +15,7 @@ from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER
 from optly_celery.tasks import deliver
 
 from ..conftest import celery_app
-from ..line import HEARD_POOL, Line, batch_of, uuids_in
+from ..line import Line, batch_of, uuids_in
 from ..support import US_URL, eventually, free_port, params_of
 
 _count = itertools.count()
@@ -35,7 +35,7 @@ def line(tmp_path_factory):
     }
     made = Line(tmp_path_factory.mktemp("line"), **settings)
     with made, made.watch:
-        made.work("-c", "4", pool=HEARD_POOL)
+        made.work("-c", "4")
         yield made
         _assert_nothing_personal(made)
 
@@ -136,7 +136,6 @@ def test_a_refused_connection_is_retried(tmp_path, line, uuid):
         "elsewhere",
         "-c",
         "2",
-        pool=HEARD_POOL,
         url_override=f"http://127.0.0.1:{port}/v1/events",
     )
 
@@ -212,7 +211,7 @@ def test_nothing_is_sent_to_another_host(strict_worker, line, uuid, url, reason)
 @pytest.fixture(scope="module")
 def strict_worker(line):
     """A worker that posts where events say, as in production."""
-    return line.work("-Q", "strict", "-c", "2", pool=HEARD_POOL, url_override=None)
+    return line.work("-Q", "strict", "-c", "2", url_override=None)
 
 
 @pytest.mark.parametrize(
