@@ -55,6 +55,7 @@ class Settings:
     retry_backoff_max: float = 300.0
     max_age: float = 3 * _DAY_S
     pause_after: int = 5
+    one_cpu: bool = True
     strict: bool = False
     publish_timeout: float = 0.5
     batch_events: int = 100
@@ -160,6 +161,7 @@ _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "retry_backoff_max": seconds(0.01),
     "max_age": seconds(0),
     "pause_after": count,
+    "one_cpu": flag,
     "strict": flag,
     "publish_timeout": seconds(0.01, 60),
     "batch_events": size(1, 10_000),

@@ -18,6 +18,7 @@ from celery.signals import worker_init
 from .consumer import redis_transport
 from .consumer.bounds import EtaLimit, TimeoutCheck
 from .consumer.monitoring import Monitoring
+from .consumer.one_cpu import OneCpu
 from .consumer.pausing import Pausing
 from .consumer.poison import Guard
 from .consumer.request import HandBack
@@ -154,7 +155,7 @@ def _prepare_worker(sender: Any = None, **_: Any) -> None:
         runtime = runtime_of(sender.app)
         runtime.dead_letters  # noqa: B018 - built, and so checked
         sender.app.steps["consumer"].update(
-            (Guard, EtaLimit, TimeoutCheck, Pausing, Monitoring)
+            (Guard, EtaLimit, TimeoutCheck, Pausing, Monitoring, OneCpu)
         )
         redis_transport.choose(sender.app, runtime.settings.queue)
         share_copies()

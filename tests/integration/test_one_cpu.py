@@ -1,0 +1,113 @@
+"""A busy worker's threads on one CPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from celery.concurrency import prefork, solo, thread
+
+from optly_celery.apps import standalone_app
+from optly_celery.consumer.one_cpu import OneCpu
+
+from ..line import Line
+from ..support import eventually
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2,
+    reason="needs Linux, and two CPUs to choose from",
+)
+
+
+def cpus_of_each_thread(worker):
+    threads = Path(f"/proc/{worker.process.pid}/task").iterdir()
+    return [frozenset(os.sched_getaffinity(int(path.name))) for path in threads]
+
+
+def test_a_busy_workers_threads_are_on_one_cpu_until_it_is_idle(tmp_path):
+    """All on the same one, those that start later too; afterwards they may go anywhere."""
+    everywhere = frozenset(os.sched_getaffinity(0))
+    uuids = [f"u-{n}" for n in range(4000)]
+    with Line(tmp_path) as line:
+        line.dispatch(uuids)
+        worker = line.work("-c", "8")
+
+        def together():
+            found = set(cpus_of_each_thread(worker))
+            return len(found) == 1 and len(found.pop()) == 1
+
+        eventually(together, what=lambda: cpus_of_each_thread(worker))
+        line.all_delivered(uuids)
+        eventually(lambda: set(cpus_of_each_thread(worker)) == {everywhere})
+        assert worker.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("queues", "pool", "one_cpu", "gains"),
+    [
+        (["optimizely"], thread, True, True),
+        (["optimizely", "celery"], thread, True, False),  # its tasks may use several CPUs
+        (["celery"], thread, True, False),
+        (["optimizely"], prefork, True, False),  # one thread in each process
+        (["optimizely"], solo, True, False),
+        (["optimizely"], thread, False, False),
+    ],
+)
+def test_only_workers_that_gain_by_it_are_kept_on_one_cpu(queues, pool, one_cpu, gains):
+    app = standalone_app()
+    app.conf.optly_one_cpu = one_cpu
+    app.amqp.queues.select(queues)
+    consumer = SimpleNamespace(app=app, pool=pool.TaskPool(1))
+    assert OneCpu(consumer).include_if(consumer) is gains
+
+
+class Timer:
+    """Calls back when it is told to."""
+
+    def __init__(self):
+        self.entries = []
+        self.call_repeatedly = self.call_after = self._take
+
+    def _take(self, _seconds, call):
+        entry = SimpleNamespace(call=call, cancelled=False)
+        entry.cancel = lambda: vars(entry).update(cancelled=True)
+        self.entries.append(entry)
+        return entry
+
+
+@pytest.fixture
+def consumer():
+    return SimpleNamespace(timer=Timer())
+
+
+def test_a_worker_that_may_use_one_cpu_alone_changes_nothing(monkeypatch, consumer):
+    """As when somebody has pinned it."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1})
+    step = OneCpu(consumer)
+    step.start(consumer)
+    step.stop(consumer)
+    assert consumer.timer.entries == []
+
+
+def test_a_kernel_that_refuses_ends_nothing(monkeypatch, consumer, caplog):
+    """As in a sandbox that does not let a process choose; said once, and not tried again."""
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    monkeypatch.setattr("optly_celery.consumer.one_cpu._BUSY", 0)
+    step = OneCpu(consumer)
+    step.start(consumer)
+    (look,) = consumer.timer.entries
+
+    with caplog.at_level("INFO"):
+        look.call()
+        consumer.timer.entries[-1].call()
+
+    assert look.cancelled
+    assert "stay where they are" in caplog.text
+    step.stop(consumer)
