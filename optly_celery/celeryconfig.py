@@ -37,7 +37,7 @@ accept_content = ["json"]  # pickle in a broker is remote code execution
 result_serializer = "json"
 
 worker_pool = "threads"  # the task waits for the network: docs/decisions/0002-worker-pool.md
-worker_concurrency = 64  # 64 POSTs of 60 ms at a time fill one core
+worker_concurrency = 96  # so many POSTs of 60 ms at a time fill one core, and some more
 worker_prefetch_multiplier = 2  # receipts and acks go in groups: a tenth less CPU than with 1
 worker_eta_task_limit = 10_000  # retries wait in memory; about 60 MB at 2 kB an event
 worker_send_task_events = True  # or Flower shows nothing

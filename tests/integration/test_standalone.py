@@ -40,7 +40,7 @@ def test_a_worker_needs_no_file(app, broker, collector, make_worker):
     dispatch(US_URL, params_of())
 
     eventually(lambda: collector.received)
-    assert "concurrency: 64 (thread)" in worker.output()
+    assert "concurrency: 96 (thread)" in worker.output()
     assert "task events: ON" in worker.output()
 
 
