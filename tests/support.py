@@ -94,6 +94,11 @@ class Broker:
     def pid(self) -> int:
         return int(self._server._process.pid)
 
+    @property
+    def program(self) -> str:
+        """The server's own, which is a Sentinel as well."""
+        return str(self._server._process.args[0])
+
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port)
 
