@@ -42,6 +42,14 @@ class HandBack(Reject):  # type: ignore[misc]
         self.countdown = countdown
 
 
+def without_hand_backs(record: logging.LogRecord) -> bool:
+    """A filter for what Celery logs of a task's end: `DeliverRequest.hold` has a line for these.
+
+    Celery's comes with a traceback; as a pause begins there would be hundreds.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], HandBack))
+
+
 class DeliverRequest(Request):  # type: ignore[misc]
     """A request that is acked only when its event is safe, and until then keeps its message.
 

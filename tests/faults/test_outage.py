@@ -72,6 +72,7 @@ def test_a_worker_pauses_in_an_outage_and_delivers_everything_after_it(line, poo
     eventually(lambda: not _paused(line))
     assert f"{_host(line)} paused: http_503" in worker.output()
     assert f"{_host(line)} resumed: http_503" in worker.output()
+    assert "Traceback" not in worker.output()  # a line says as much
 
 
 def test_answers_errors_then_refuses_then_hangs(line):
