@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 
 import celery
@@ -15,6 +14,7 @@ from .deliver.transport import Transport
 from .enqueue.publisher import Publisher
 from .enqueue.store import Store, directory_for
 from .errors import OutboxError, SettingsError
+from .once import once
 from .settings import Settings
 from .tally import Tally
 from .uwsgi import threads_run
@@ -45,7 +45,7 @@ class Runtime:
         self._tally = tally
         self._on_store = on_store
 
-    @cached_property
+    @once
     def settings(self) -> Settings:
         return Settings.from_celery(self.app.conf)
 
@@ -66,12 +66,12 @@ class Runtime:
             ) from None
         return self
 
-    @cached_property
+    @once
     def is_eager(self) -> bool:
         """Whether tasks run in line; read once, as settings are: a look costs 10 µs."""
         return bool(self.app.conf.task_always_eager)
 
-    @cached_property
+    @once
     def publisher(self) -> Publisher:
         settings = self.settings
         return Publisher(self.app, queue=settings.queue, timeout_s=settings.publish_timeout)
@@ -85,7 +85,7 @@ class Runtime:
         broker = str(broker[0] if isinstance(broker, (list, tuple)) else broker)
         return directory_for(settings.outbox_dir, broker, settings.queue, prefix)
 
-    @cached_property
+    @once
     def store(self) -> Store | None:
         """The outbox of this process and its relay; None where its directory cannot be used.
 
@@ -125,7 +125,7 @@ class Runtime:
         """The store if there has been need of it."""
         return self.__dict__.get("store")
 
-    @cached_property
+    @once
     def transport(self) -> Transport:
         settings = self.settings
         return Transport(
@@ -136,7 +136,7 @@ class Runtime:
             user_agent=f"optly_celery/{__version__}",
         )
 
-    @cached_property
+    @once
     def policy(self) -> RetryPolicy:
         settings = self.settings
         return RetryPolicy(
@@ -146,7 +146,7 @@ class Runtime:
             max_age_s=settings.max_age,
         )
 
-    @cached_property
+    @once
     def dead_letters(self) -> DeadLetters:
         settings = self.settings
         if settings.dead_letter_url is None:

@@ -266,7 +266,7 @@ def test_numpys_scalars_become_numbers():
         np.float64("nan"),
         np.float32("inf"),
         np.timedelta64(1, "D"),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "s"),
     ):
         with pytest.raises(NotAnEventError):
             plain(value)
