@@ -56,12 +56,12 @@ class Outbox:
         self._lock = threading.Lock()
         self._contexts: dict[Context, int] = {}
         self._closed = False
-        with _translated():
+        with _translated(), contextlib.ExitStack() as stack:
             if not create and not path.exists():
                 raise OutboxError(f"{path} is gone", reason="outbox_gone")
             if create:
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = _connect(path)
+            self._db = stack.enter_context(contextlib.closing(_connect(path)))
             self._insert = self._db.cursor().execute  # one cursor for all, not one for each
             self._db.executescript(_SCHEMA)
             total = self._db.execute(
@@ -71,6 +71,7 @@ class Outbox:
             known = self._db.execute(
                 "SELECT id, url, verb, headers, head, tail, project, mergeable FROM contexts"
             ).fetchall()
+            stack.pop_all()  # it is good, and stays open
         self.rows: int = total[0]
         self.bytes: int = total[1]
         self.oldest_at: float | None = total[3]
@@ -140,12 +141,12 @@ class Outbox:
 
     def close(self) -> None:
         """Close the file, and remove it if nothing is left in it."""
-        with self._lock, contextlib.suppress(sqlite3.Error):
+        with self._lock:
             if self._closed:
                 return
-            self._closed = True
-            left = self._db.execute("SELECT count(*) FROM events").fetchone()[0]
-            self._db.close()
+            self._closed, left = True, True
+            with contextlib.closing(self._db), contextlib.suppress(sqlite3.Error):
+                left = self._db.execute("SELECT count(*) FROM events").fetchone()[0] > 0
             if not left:
                 for suffix in ("", "-wal", "-shm"):
                     Path(f"{self.path}{suffix}").unlink(missing_ok=True)
@@ -163,16 +164,19 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{path}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
     )
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
-    if found not in (0, _APPLICATION_ID):
-        connection.close()
-        raise OutboxError(f"{path} is no file of ours", reason="outbox_foreign")
-    # NORMAL: no wait for the disk per event. A killed process loses nothing by it; a machine
-    # that loses power can lose the last events.
-    # EXCLUSIVE: one connection is all there is, so a statement needs no file locks.
-    connection.executescript(
-        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
-    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(connection))
+        found = connection.execute("PRAGMA application_id").fetchone()[0]
+        if found not in (0, _APPLICATION_ID):
+            raise OutboxError(f"{path} is no file of ours", reason="outbox_foreign")
+        # NORMAL: no wait for the disk per event. A killed process loses nothing by it; a machine
+        # that loses power can lose the last events.
+        # EXCLUSIVE: one connection is all there is, so a statement needs no file locks.
+        connection.executescript(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+            " PRAGMA synchronous = NORMAL;"
+        )
+        stack.pop_all()
     return connection
 
 

@@ -84,6 +84,7 @@ def test_a_full_outbox_refuses_and_keeps_what_it_has(tmp_path):
     outbox.append(part_of(11))
 
     assert outbox.rows == 1
+    outbox.close()
 
 
 def test_files_are_for_their_owner_alone(outbox, tmp_path):
