@@ -20,7 +20,7 @@ test: $(VENV)/.dev ## every test that needs no container engine, but for the slo
 test-slow: $(VENV)/.dev ## the slow ones: outages, signals, brokers in trouble, examples from scratch
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m slow
 
-test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs, and the oldest Celery, Flask, Django
+test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs, the oldest Celery, Flask, Django, and Python 3.13
 	$(BIN)/nox --tags ci
 
 test-matrix: $(VENV)/.dev ## the same against every version in noxfile.py

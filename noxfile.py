@@ -1,7 +1,8 @@
 """The matrix: tests that matter, against SDK and Celery versions other than the newest.
 
 ``make test`` runs everything against the newest; ``make test-sdks`` (``nox --tags ci``) runs each
-SDK and the oldest of all else; ``make test-matrix`` (``nox``) runs this whole.
+SDK, the oldest of all else, and Python 3.13; ``make test-matrix`` (``nox``) runs this whole. A
+Python that is not there is left out.
 """
 
 from __future__ import annotations
@@ -61,6 +62,18 @@ def oldest(session: nox.Session) -> None:
     session.install("-e", ".[demo]", "flask==2.3.*", "werkzeug<3", "django==4.2.*", *TOOLS)
     session.install(*CELERIES["5.4"])
     session.run(*PYTEST, "-n", "4", *CELERY_TESTS, "tests/contrib", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("python", ["3.12", nox.param("3.13", tags=["ci"]), "3.14"])
+def python(session: nox.Session) -> None:
+    """What differs between Pythons: threads, forks, exits, files left open."""
+    session.install("-e", ".[dev]")
+    session.run(
+        *PYTEST, "-n", "2",
+        "tests/unit", "tests/servers", "tests/integration/test_fork_safety.py",
+        "tests/integration/test_client.py", *session.posargs,
+    )  # fmt: skip
 
 
 @nox.session
