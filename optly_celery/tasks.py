@@ -21,7 +21,7 @@ from .consumer.monitoring import Monitoring
 from .consumer.one_cpu import OneCpu
 from .consumer.pausing import Pausing
 from .consumer.poison import Guard
-from .consumer.request import HandBack, without_hand_backs
+from .consumer.request import HandBack, hand_backs_in_a_line
 from .consumer.task import DeliverTask
 from .consumer.tracebacks import share_copies
 from .deliver.delivery import Attempt, Outcome
@@ -159,7 +159,7 @@ def _prepare_worker(sender: Any = None, **_: Any) -> None:
         )
         redis_transport.choose(sender.app, runtime.settings.queue)
         share_copies()
-        logging.getLogger("celery.app.trace").addFilter(without_hand_backs)
+        logging.getLogger("celery.app.trace").addFilter(hand_backs_in_a_line)
     except SettingsError as exc:
         # Celery logs and swallows what a signal receiver raises, except an exit.
         print(f"optly_celery: {exc}", file=sys.stderr)  # noqa: T201 - no log is set up yet

@@ -42,12 +42,16 @@ class HandBack(Reject):  # type: ignore[misc]
         self.countdown = countdown
 
 
-def without_hand_backs(record: logging.LogRecord) -> bool:
-    """A filter for what Celery logs of a task's end: `DeliverRequest.hold` has a line for these.
+def hand_backs_in_a_line(record: logging.LogRecord) -> bool:
+    """A filter for what Celery logs of a task's end: hand-backs come with a traceback there.
 
-    Celery's comes with a traceback; as a pause begins there would be hundreds.
+    As a pause begins there would be hundreds, so `DeliverRequest.hold` alone has a line for those.
     """
-    return not (record.exc_info and isinstance(record.exc_info[1], HandBack))
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HandBack):
+        record.exc_info = None
+        return str(error.reason) != PAUSED
+    return True
 
 
 class DeliverRequest(Request):  # type: ignore[misc]
