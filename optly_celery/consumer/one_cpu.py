@@ -1,10 +1,10 @@
-"""A busy worker's threads on one CPU, where they hand the interpreter on to each other for less.
+"""A worker's threads on one CPU, where they hand the interpreter on to each other for less.
 
 Python runs one thread of a process at a time. Where the next one is on another CPU, handing on
 wakes that CPU up, and finds its caches cold: a quarter of what an event costs a worker
-(docs/decisions/0013-cpu-of-a-worker.md). So a worker that is busy keeps its threads together. Once
-a second its main thread may go where it likes for a moment, and the others follow it: the kernel,
-which knows what else runs, chooses the CPU.
+(docs/decisions/0013-cpu-of-a-worker.md). So a worker keeps its threads together. Once a second its
+main thread may go where it likes for a moment, and the others follow it: the kernel, which knows
+what else runs, chooses the CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
 _FREE_S = 0.05
-_BUSY = 0.25  # of a CPU; for less it is not worth the trouble
 
 
 class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -45,8 +43,6 @@ class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(consumer, **kwargs)
         self._consumer = consumer
         self._allowed: set[int] = set()
-        self._together = False
-        self._cpu_s = self._at_s = 0.0
 
     def include_if(self, consumer: Any) -> bool:
         """Whether this worker is one to gain by it."""
@@ -62,7 +58,6 @@ class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, consumer: Any) -> None:
         self._allowed = self._allowed or os.sched_getaffinity(0)
         if len(self._allowed) > 1:
-            self._cpu_s, self._at_s = time.process_time(), time.monotonic()
             self._entry = consumer.timer.call_repeatedly(_EVERY_S, self._look)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -74,15 +69,8 @@ class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
     shutdown = stop
 
     def _look(self) -> None:
-        cpu_s, at_s = time.process_time(), time.monotonic()
-        busy = (cpu_s - self._cpu_s) / (at_s - self._at_s)
-        self._cpu_s, self._at_s = cpu_s, at_s
-        if busy >= _BUSY:
-            self._let_go([0])  # this one, the main thread
-            self._consumer.timer.call_after(_FREE_S, self._gather)
-        elif self._together:
-            self._let_go(_threads())
-            self._together = False
+        self._let_go([0])  # this one, the main thread
+        self._consumer.timer.call_after(_FREE_S, self._gather)
 
     def _gather(self) -> None:
         if self._entry is None:
@@ -92,8 +80,6 @@ class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
         except (OSError, ValueError) as exc:
             logger.info("the threads stay where they are (%s)", trouble(exc))
             self.stop(self._consumer)
-        else:
-            self._together = True
 
     def _let_go(self, threads: Iterable[int]) -> None:
         with contextlib.suppress(OSError):  # its own wish, so it was allowed before

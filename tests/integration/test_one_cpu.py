@@ -1,4 +1,4 @@
-"""A busy worker's threads on one CPU."""
+"""A worker's threads on one CPU."""
 
 from __future__ import annotations
 
@@ -27,22 +27,40 @@ def cpus_of_each_thread(worker):
     return [frozenset(os.sched_getaffinity(int(path.name))) for path in threads]
 
 
-def test_a_busy_workers_threads_are_on_one_cpu_until_it_is_idle(tmp_path):
-    """All on the same one, those that start later too; afterwards they may go anywhere."""
-    everywhere = frozenset(os.sched_getaffinity(0))
-    uuids = [f"u-{n}" for n in range(4000)]
+def test_a_workers_threads_are_on_one_cpu(tmp_path):
+    """All on the same one, those that start later too, and it delivers and ends as usual."""
+    uuids = [f"u-{n}" for n in range(100)]
     with Line(tmp_path) as line:
-        line.dispatch(uuids)
         worker = line.work("-c", "8")
+        line.dispatch(uuids)
+        line.all_delivered(uuids)
 
         def together():
-            found = set(cpus_of_each_thread(worker))
-            return len(found) == 1 and len(found.pop()) == 1
+            found = cpus_of_each_thread(worker)
+            return len(found) > 8 and len(set(found)) == 1 and len(found[0]) == 1
 
         eventually(together, what=lambda: cpus_of_each_thread(worker))
-        line.all_delivered(uuids)
-        eventually(lambda: set(cpus_of_each_thread(worker)) == {everywhere})
         assert worker.stop() == 0
+
+
+def test_the_kernel_may_choose_another_cpu_every_second(monkeypatch, consumer):
+    """The main thread is let go for a moment, and the others follow to where it is then."""
+    kept, everywhere = {}, os.sched_getaffinity(0)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda tid, cpus: kept.update({tid: cpus}))
+    step = OneCpu(consumer)
+    step.start(consumer)
+    (look,) = consumer.timer.entries
+
+    look.call()
+    assert kept == {0: everywhere}
+
+    consumer.timer.entries[-1].call()
+    (cpus,) = {frozenset(kept[int(path.name)]) for path in Path("/proc/self/task").iterdir()}
+    assert len(cpus) == 1
+
+    step.stop(consumer)
+    assert look.cancelled
+    assert set(map(frozenset, kept.values())) == {frozenset(everywhere)}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +117,6 @@ def test_a_kernel_that_refuses_ends_nothing(monkeypatch, consumer, caplog):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
-    monkeypatch.setattr("optly_celery.consumer.one_cpu._BUSY", 0)
     step = OneCpu(consumer)
     step.start(consumer)
     (look,) = consumer.timer.entries
