@@ -22,6 +22,7 @@ from celery.concurrency.thread import TaskPool
 
 from ..runtime import runtime_of
 from ..trouble import trouble
+from .redis_transport import consumes_alone
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
             and sys.platform == "linux"
             and getattr(sys, "_is_gil_enabled", lambda: True)()
             and isinstance(consumer.pool, TaskPool)
-            and set(consumer.app.amqp.queues.consume_from) == {settings.queue}
+            and consumes_alone(consumer.app, settings.queue)
         )
 
     def start(self, consumer: Any) -> None:

@@ -34,7 +34,7 @@ def choose(app: Any, queue: str) -> None:
     To be called before it connects. Not where its configuration names a transport, or where the
     broker is no Redis.
     """
-    if app.conf.broker_transport or set(app.amqp.queues.consume_from) != {queue}:
+    if app.conf.broker_transport or not consumes_alone(app, queue):
         return
     stock = app.connection_for_read()
     chosen = {"redis": Transport, "rediss": Transport, "sentinel": SentinelTransport}.get(
@@ -44,6 +44,11 @@ def choose(app: Any, queue: str) -> None:
         # kombu reads TLS from the URL only as long as the URL names the transport.
         app.conf.broker_use_ssl = app.conf.broker_use_ssl or stock.ssl
         app.conf.broker_transport = f"{chosen.__module__}:{chosen.__name__}"
+
+
+def consumes_alone(app: Any, queue: str) -> bool:
+    """Whether the worker of this app consumes this queue, and no other."""
+    return set(app.amqp.queues.consume_from) == {queue}
 
 
 class QoS(redis.QoS):  # type: ignore[misc]
