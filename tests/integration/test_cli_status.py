@@ -31,7 +31,8 @@ def run(app, *arguments, timeout_s=0.3):
 
 
 def run_with_worker(app, *arguments):
-    """The same, with a while for a worker to answer, since test machines are busy."""
+    """The same, once a worker answers: it says that it is ready before it listens for questions."""
+    eventually(lambda: app.control.ping(timeout=1), what="a worker answers")
     return run(app, *arguments, timeout_s=3)
 
 
