@@ -14,10 +14,10 @@ from .deliver.transport import Transport
 from .enqueue.publisher import Publisher
 from .enqueue.store import Store, directory_for
 from .errors import OutboxError, SettingsError
+from .host.uwsgi import threads_run
 from .once import once
 from .settings import Settings
 from .tally import Tally
-from .uwsgi import threads_run
 from .version import __version__
 
 logger = logging.getLogger(__name__)

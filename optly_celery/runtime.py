@@ -18,8 +18,8 @@ from celery import signals
 
 from .collaborators import Runtime
 from .enqueue.store import Store
+from .host.uwsgi import exit_undisturbed, exit_undisturbed_from_the_start
 from .tally import Tally
-from .uwsgi import exit_undisturbed, exit_undisturbed_from_the_start
 
 _runtimes: dict[celery.Celery, Runtime] = {}
 _inherited: list[object] = []

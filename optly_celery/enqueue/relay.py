@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 
 from ..batch import Batch, merge
 from ..errors import OutboxError, PublishError
+from ..host.periodic import Periodic
 from .claims import Claim, files_in, set_aside
 from .outbox import Outbox
-from .periodic import Periodic
 
 logger = logging.getLogger(__name__)
 

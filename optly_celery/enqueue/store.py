@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from ..batch import Part, take_apart
 from ..errors import OutboxError
 from ..event import Event
-from ..uwsgi import threads_run, warn_of_no_threads
-from . import forks
+from ..host import forks
+from ..host.uwsgi import threads_run, warn_of_no_threads
 from .claims import Claim, new_path, set_aside
 from .outbox import Outbox
 from .relay import BatchPublisher, Relay

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from optly_celery import runtime, uwsgi
+from optly_celery import runtime
+from optly_celery.host import uwsgi
 
 
 @pytest.fixture
