@@ -21,7 +21,7 @@ from .errors import (
 )
 from .event_dispatcher import EventDispatcher, dispatch, dispatch_event
 from .runtime import close, flush, stats
-from .settings import Settings
+from .settings.settings import Settings
 from .version import __version__
 
 if typing.TYPE_CHECKING:

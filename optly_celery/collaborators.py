@@ -16,7 +16,7 @@ from .enqueue.store import Store, directory_for
 from .errors import OutboxError, SettingsError
 from .host.uwsgi import threads_run
 from .once import once
-from .settings import Settings
+from .settings.settings import Settings
 from .tally import Tally
 from .version import __version__
 

@@ -15,7 +15,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from ..deliver.redis_url import address
-from ..settings import is_redis_url
+from ..settings.settings import is_redis_url
 from ..trouble import trouble
 from .errors import DemoError, not_installed
 

@@ -10,7 +10,7 @@ from django.core.checks import Warning as Concern
 from kombu.serialization import prepare_accept_content
 
 from ...names import DELIVER_TASK
-from ...settings import Settings
+from ...settings.settings import Settings
 
 
 def problems(app: Any, settings: Settings) -> Iterator[CheckMessage]:

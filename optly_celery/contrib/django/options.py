@@ -19,8 +19,8 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from ...checks import seconds, text
 from ...errors import SettingsError
+from ...settings.values import seconds, text
 
 _HALF_A_YEAR_S = 180 * 86_400.0
 

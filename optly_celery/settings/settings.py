@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .checks import (
+from ..errors import SettingsError
+from ..names import EU_HOST, US_HOST
+from .values import (
     REDIS_SCHEMES,
     count,
     directory,
@@ -26,8 +28,6 @@ from .checks import (
     timeouts,
     web_url,
 )
-from .errors import SettingsError
-from .names import EU_HOST, US_HOST
 
 PREFIX = "optly_"
 

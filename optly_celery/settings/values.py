@@ -13,8 +13,8 @@ from datetime import timedelta
 from os import PathLike
 from urllib.parse import urlsplit
 
-from .errors import SettingsError
-from .names import US_HOST
+from ..errors import SettingsError
+from ..names import US_HOST
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
 

@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 
 from optly_celery import Settings, SettingsError
-from optly_celery.settings import is_redis_url
+from optly_celery.settings.settings import is_redis_url
 
 GOOD = [
     ("enabled", False, False),
