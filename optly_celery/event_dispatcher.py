@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .apps import current_app
-from .batch import Part, put_together
 from .collaborators import Runtime
 from .errors import NotAnEventError, OutboxError, PublishError, SettingsError
-from .event import Event
+from .event.batch import Part, put_together
+from .event.event import Event
 from .runtime import runtime_of, tally
 
 logger = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from .errors import (
     SettingsError,
     TransientDeliveryError,
 )
-from .event import Event
+from .event.event import Event
 from .names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
 from .runtime import runtime_of
 

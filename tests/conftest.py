@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from optly_celery import apps, runtime
 from optly_celery.demo.collector import Collector
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from .support import US_URL, Broker, Worker, params_of
 

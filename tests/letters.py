@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from optly_celery.deliver.dead_letters import DeadLetters
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from .support import US_URL, Broker, params_of
 

@@ -15,7 +15,7 @@ from optly_celery import dispatch
 from optly_celery.deliver.dead_letters import DeadLetters
 from optly_celery.deliver.letter import DeadLetter
 from optly_celery.demo.collector import Collector
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from .conftest import celery_app
 from .support import US_URL, Broker, Worker, eventually, params_of, visitor_of

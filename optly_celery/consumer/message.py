@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from ..errors import NotAnEventError
-from ..event import Event
+from ..event.event import Event
 
 
 def url_of(payload: Any) -> Any:

@@ -18,7 +18,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import state
 
 from ..errors import DeadLetterError
-from ..event import Event
+from ..event.event import Event
 from ..names import ENQUEUED_AT_HEADER, SWEPT_HEADER
 from ..runtime import runtime_of
 from .message import event_of

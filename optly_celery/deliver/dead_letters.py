@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import DeadLetterError, NoSuchDeadLetterError, SettingsError
-from ..event import Event
+from ..event.event import Event
 from ..trouble import trouble
 from . import letter_json
 from .letter import ALL, DeadLetter, Fate, Filter, WholeLetter

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..batch import join, split
 from ..errors import (
     DeadLetterError,
     DeliveryError,
@@ -17,7 +16,8 @@ from ..errors import (
     TransientDeliveryError,
     forget_frames,
 )
-from ..event import Event
+from ..event.batch import join, split
+from ..event.event import Event
 from .retry import RetryPolicy, is_splittable
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from ..event import Event
+from ..event.event import Event
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from datetime import datetime, timedelta, timezone
 
-from ..event import Event
+from ..event.event import Event
 from .letter import DeadLetter, event_dict
 
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)

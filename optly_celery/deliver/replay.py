@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import NoSuchDeadLetterError, NotAnEventError
-from ..event import Event
+from ..event.event import Event
 from .dead_letters import DeadLetters
 from .letter import Fate
 

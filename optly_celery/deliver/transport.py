@@ -14,7 +14,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from ..errors import PermanentDeliveryError, TransientDeliveryError
-from ..event import Event
+from ..event.event import Event
 from .retry import Verdict, retry_after_s, verdict
 
 STRICT_HEADER = "X-Optimizely-Strict"

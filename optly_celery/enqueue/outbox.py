@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..batch import Context, Part
 from ..errors import OutboxError
+from ..event.batch import Context, Part
 
 _APPLICATION_ID = 0x4F504C59  # "OPLY": tells our files from other SQLite files
 _SCHEMA = f"""

@@ -16,9 +16,9 @@ from celery.exceptions import Reject
 from celery.utils import uuid
 from kombu import Exchange, Producer, Queue
 
-from ..batch import Batch
 from ..errors import DeliveryError, PermanentDeliveryError, PublishError
-from ..event import Event
+from ..event.batch import Batch
+from ..event.event import Event
 from ..names import DELIVER_TASK, ENQUEUED_AT_HEADER
 
 COMPRESS_BYTES = 4096

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..batch import Batch, merge
 from ..errors import OutboxError, PublishError
+from ..event.batch import Batch, merge
 from ..host.periodic import Periodic
 from .claims import Claim, files_in, set_aside
 from .outbox import Outbox

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..batch import Part, take_apart
 from ..errors import OutboxError
-from ..event import Event
+from ..event.batch import Part, take_apart
+from ..event.event import Event
 from ..host import forks
 from ..host.uwsgi import threads_run, warn_of_no_threads
 from .claims import Claim, new_path, set_aside

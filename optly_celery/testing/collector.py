@@ -16,7 +16,7 @@ from ..demo.collector import Collector as Server
 from ..demo.errors import DemoError
 from ..demo.schema import strict_check
 from ..errors import SettingsError
-from ..event import Event
+from ..event.event import Event
 from ..event_dispatcher import diverted
 from .assertions import Recorded
 from .records import Conversion, Decision, read

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import NotAnEventError
-from ..event import Event
+from ..event.event import Event
 from ..event_dispatcher import diverted
 from ..runtime import tally
 from .assertions import Recorded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 from optly_celery.runtime import runtime_of
 
 from ..conftest import celery_app

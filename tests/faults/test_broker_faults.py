@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import pytest
 
 from optly_celery import dispatch_event, stats
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from ..conftest import celery_app
 from ..support import US_URL, Broker, free_port, params_of

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from optly_celery.cli.exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 from optly_celery.runtime import runtime_of
 
 from ..commands import invoke

@@ -17,7 +17,7 @@ from optly_celery.deliver.dead_letters import DeadLetters
 from optly_celery.deliver.letter import Fate, Filter
 from optly_celery.deliver.replay import replay
 from optly_celery.errors import DeadLetterError, NoSuchDeadLetterError, PublishError
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from ..letters import DAY_S, Clock, event_of, keep, store
 

@@ -19,7 +19,7 @@ from optimizely.event.log_event import LogEvent
 
 from optly_celery import EventDispatcher, dispatch, dispatch_event, stats
 from optly_celery.deliver.dead_letters import DeadLetters
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from ..conftest import celery_app
 from ..support import US_URL, eventually, free_port, params_of

@@ -8,7 +8,7 @@ import sys
 import threading
 
 from optly_celery.enqueue.store import Store
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from ..support import US_URL, params_of
 

@@ -11,7 +11,7 @@ from optly_celery.deliver.dead_letters import DeadLetters
 from optly_celery.deliver.letter import DeadLetter, Filter, WholeLetter
 from optly_celery.deliver.redis_url import address, for_redis_py
 from optly_celery.errors import SettingsError
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from ...letters import event_of
 

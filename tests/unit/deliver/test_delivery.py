@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optly_celery.batch import join
 from optly_celery.deliver.delivery import Attempt, Outcome, deliver
 from optly_celery.deliver.retry import RetryPolicy, Verdict, verdict
 from optly_celery.errors import DeadLetterError, PermanentDeliveryError, TransientDeliveryError
-from optly_celery.event import Event
+from optly_celery.event.batch import join
+from optly_celery.event.event import Event
 
 from ...support import US_URL, params_of
 

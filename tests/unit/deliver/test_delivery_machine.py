@@ -16,7 +16,7 @@ from optly_celery.errors import (
     PermanentDeliveryError,
     TransientDeliveryError,
 )
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from ...support import US_URL, params_of, visitor_of
 

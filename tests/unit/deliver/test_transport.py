@@ -18,7 +18,7 @@ import requests
 from optly_celery.deliver.transport import Transport
 from optly_celery.demo.collector import Answer, Collector
 from optly_celery.errors import DeliveryError, PermanentDeliveryError, TransientDeliveryError
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from ...support import US_URL, free_port, params_of
 

@@ -11,11 +11,11 @@ import textwrap
 
 import pytest
 
-from optly_celery.batch import take_apart
 from optly_celery.enqueue.claims import Claim, files_in, new_path, set_aside
 from optly_celery.enqueue.outbox import Outbox
 from optly_celery.errors import OutboxError
-from optly_celery.event import Event
+from optly_celery.event.batch import take_apart
+from optly_celery.event.event import Event
 
 from ...support import US_URL, params_of
 

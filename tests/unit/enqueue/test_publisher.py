@@ -10,7 +10,7 @@ from kombu import Exchange, Queue
 
 from optly_celery.enqueue.publisher import Publisher
 from optly_celery.errors import PublishError
-from optly_celery.event import Event
+from optly_celery.event.event import Event
 
 from ...support import US_URL, params_of
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optly_celery.batch import merge, split, take_apart
-from optly_celery.event import Event
+from optly_celery.event.batch import merge, split, take_apart
+from optly_celery.event.event import Event
 
-from ..support import US_URL, params_of, visitor_of
+from ...support import US_URL, params_of, visitor_of
 
 NO_LIMIT = {"max_events": 1 << 30, "max_bytes": 1 << 30}
 

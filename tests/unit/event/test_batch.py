@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optly_celery.batch import join, split
-from optly_celery.event import Event
+from optly_celery.event.batch import join, split
+from optly_celery.event.event import Event
 
-from ..support import US_URL, params_of, visitor_of
+from ...support import US_URL, params_of, visitor_of
 
 _values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just({"a": [1, 2.5]})
 _contexts = st.lists(st.tuples(st.text(max_size=5), _values), max_size=4)

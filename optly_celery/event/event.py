@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .errors import NotAnEventError
+from ..errors import NotAnEventError
 
 MAX_OBJECT_BYTES = 3_500_000
 """Largest JSON object that the Event API takes (Event API, "Bundle events and visitors")."""

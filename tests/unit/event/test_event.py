@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
 from optly_celery.errors import NotAnEventError
-from optly_celery.event import MAX_OBJECT_BYTES, Event
+from optly_celery.event.event import MAX_OBJECT_BYTES, Event
 
-from ..support import US_URL, params_of, visitor_of
+from ...support import US_URL, params_of, visitor_of
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 
