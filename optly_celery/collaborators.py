@@ -8,7 +8,7 @@ from pathlib import Path
 
 import celery
 
-from .deliver.dead_letters import DeadLetters
+from .dead_letters.store import DeadLetters
 from .deliver.retry import RetryPolicy
 from .deliver.transport import Transport
 from .enqueue.publisher import Publisher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from optly_celery.deliver.dead_letters import DeadLetters
+from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.event.event import Event
 
 from .support import US_URL, Broker, params_of

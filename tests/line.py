@@ -12,8 +12,8 @@ from typing import Any
 from celery import Celery
 
 from optly_celery import dispatch
-from optly_celery.deliver.dead_letters import DeadLetters
-from optly_celery.deliver.letter import DeadLetter
+from optly_celery.dead_letters.letter import DeadLetter
+from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.demo.collector import Collector
 from optly_celery.event.event import Event
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ..deliver.dead_letters import DeadLetters
-from ..deliver.letter import DeadLetter, Filter
+from ..dead_letters.letter import DeadLetter, Filter
+from ..dead_letters.store import DeadLetters
 from .ages import Age
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
-from ..deliver.letter import DeadLetter, Fate
-from ..deliver.replay import replay
+from ..dead_letters.letter import DeadLetter, Fate
+from ..dead_letters.replay import replay
 from ..errors import DeadLetterError, PublishError
 from .choice import Choice, choose, counted, filter_of, filters
 from .chosen_app import runtime_from

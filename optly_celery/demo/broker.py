@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from ..deliver.redis_url import address
+from ..dead_letters.redis_url import address
 from ..settings.settings import is_redis_url
 from ..trouble import trouble
 from .errors import DemoError, not_installed

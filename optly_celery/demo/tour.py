@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from ..deliver.redis_url import address
+from ..dead_letters.redis_url import address
 from ..errors import OptlyCeleryError
 from ..runtime import runtime_of, stats
 from .errors import DemoError

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from optly_celery.deliver.dead_letters import DeadLetters
-from optly_celery.deliver.letter import Fate, Filter
-from optly_celery.deliver.replay import replay
+from optly_celery.dead_letters.letter import Fate, Filter
+from optly_celery.dead_letters.replay import replay
+from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.errors import DeadLetterError, NoSuchDeadLetterError, PublishError
 from optly_celery.event.event import Event
 
@@ -281,7 +281,7 @@ def test_a_store_that_is_away_is_one_sentence_without_password(own_broker):
 
 def test_a_hung_store_is_given_up_once(own_broker, monkeypatch):
     """A worker must not wait for it twice over."""
-    monkeypatch.setattr("optly_celery.deliver.dead_letters._TIMEOUT_S", 1.0)
+    monkeypatch.setattr("optly_celery.dead_letters.store._TIMEOUT_S", 1.0)
     dead = store(own_broker)
     keep(dead, 1)
     own_broker.freeze()

@@ -18,7 +18,7 @@ from celery import Celery
 from optimizely.event.log_event import LogEvent
 
 from optly_celery import EventDispatcher, dispatch, dispatch_event, stats
-from optly_celery.deliver.dead_letters import DeadLetters
+from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.event.event import Event
 
 from ..conftest import celery_app

@@ -21,8 +21,8 @@ from django.views.decorators.http import require_POST
 
 from ...apps import current_app
 from ...collaborators import Runtime
-from ...deliver.letter import Fate, Filter, event_dict
-from ...deliver.replay import replay
+from ...dead_letters.letter import Fate, Filter, event_dict
+from ...dead_letters.replay import replay
 from ...errors import DeadLetterError, NoSuchDeadLetterError, PublishError, SettingsError
 from ...runtime import runtime_of
 from .models import DeadLetter

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..errors import NoSuchDeadLetterError, NotAnEventError
 from ..event.event import Event
-from .dead_letters import DeadLetters
 from .letter import Fate
+from .store import DeadLetters
 
 
 def replay(

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from optly_celery.deliver import letter_json
-from optly_celery.deliver.dead_letters import DeadLetters
-from optly_celery.deliver.letter import DeadLetter, Filter, WholeLetter
-from optly_celery.deliver.redis_url import address, for_redis_py
+from optly_celery.dead_letters import letter_json
+from optly_celery.dead_letters.letter import DeadLetter, Filter, WholeLetter
+from optly_celery.dead_letters.redis_url import address, for_redis_py
+from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.errors import SettingsError
 from optly_celery.event.event import Event
 
