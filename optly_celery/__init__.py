@@ -20,7 +20,7 @@ from .errors import (
     TransientDeliveryError,
 )
 from .event_dispatcher import EventDispatcher, dispatch, dispatch_event
-from .runtime import close, flush, stats
+from .runtime.process import close, flush, stats
 from .settings.settings import Settings
 from .version import __version__
 

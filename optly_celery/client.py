@@ -13,7 +13,7 @@ from typing import Any
 
 from .event_dispatcher import EventDispatcher
 from .event_processor import EventProcessor  # before the SDK: it says what to install
-from .runtime import at_exit, flush
+from .runtime.process import at_exit, flush
 
 # isort: split
 from optimizely.helpers import validator

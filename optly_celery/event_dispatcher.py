@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .apps import current_app
-from .collaborators import Runtime
 from .errors import NotAnEventError, OutboxError, PublishError, SettingsError
 from .event.batch import Part, put_together
 from .event.event import Event
-from .runtime import runtime_of, tally
+from .runtime.process import runtime_of, tally
+from .runtime.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ except ImportError as exc:
 from .errors import NotAnEventError
 from .event_dispatcher import EventDispatcher, count_unexpected, way_for_parts
 from .plain_json import plain
-from .runtime import tally
+from .runtime.process import tally
 from .shortcut import Shortcut
 
 logger = logging.getLogger(__name__)

@@ -20,10 +20,10 @@ from .asking import (
     waiting,
     workers_of,
 )
-from .collaborators import Runtime
 from .consumer.redis_receipt import ASIDE
 from .errors import DeadLetterError, PublishError
 from .names import DELIVER_TASK
+from .runtime.runtime import Runtime
 from .trouble import trouble
 
 

@@ -35,7 +35,7 @@ from .errors import (
 )
 from .event.event import Event
 from .names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
-from .runtime import runtime_of
+from .runtime.process import runtime_of
 
 logger = logging.getLogger(__name__)
 

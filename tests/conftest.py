@@ -13,9 +13,10 @@ import pytest
 from celery import Celery
 from hypothesis import HealthCheck, settings
 
-from optly_celery import apps, runtime
+from optly_celery import apps
 from optly_celery.demo.collector import Collector
 from optly_celery.event.event import Event
+from optly_celery.runtime import process as runtime
 
 from .support import US_URL, Broker, Worker, params_of
 

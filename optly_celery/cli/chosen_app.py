@@ -10,8 +10,8 @@ import click
 from celery.app.utils import find_app
 
 from ..apps import current_app, standalone_app
-from ..collaborators import Runtime
-from ..runtime import runtime_of
+from ..runtime.process import runtime_of
+from ..runtime.runtime import Runtime
 from .exits import USAGE, Failure
 
 

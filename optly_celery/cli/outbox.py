@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from ..runtime import close
+from ..runtime.process import close
 from .chosen_app import runtime_from
 from .exits import CONFIG, OK, UNREACHABLE, Failure
 

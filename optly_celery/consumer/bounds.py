@@ -14,7 +14,7 @@ from celery import bootsteps
 from kombu.common import QoS
 
 from ..errors import SettingsError
-from ..runtime import runtime_of
+from ..runtime.process import runtime_of
 
 logger = logging.getLogger(__name__)
 

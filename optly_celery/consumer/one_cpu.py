@@ -20,7 +20,7 @@ from typing import Any
 from celery import bootsteps
 from celery.concurrency.thread import TaskPool
 
-from ..runtime import runtime_of
+from ..runtime.process import runtime_of
 from ..trouble import trouble
 from .redis_transport import consumes_alone
 

@@ -22,7 +22,7 @@ from celery import bootsteps
 from celery.worker import state as worker_state
 
 from ..deliver.pause import Change, Ended, Pauses
-from ..runtime import runtime_of
+from ..runtime.process import runtime_of
 from ..trouble import trouble
 from . import parking, pause_news
 from .message import host_in

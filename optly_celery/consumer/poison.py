@@ -20,7 +20,7 @@ from celery.worker import state
 from ..errors import DeadLetterError
 from ..event.event import Event
 from ..names import ENQUEUED_AT_HEADER, SWEPT_HEADER
-from ..runtime import runtime_of
+from ..runtime.process import runtime_of
 from .message import event_of
 
 logger = logging.getLogger(__name__)

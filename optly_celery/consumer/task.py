@@ -23,7 +23,7 @@ from ..errors import (
     TransientDeliveryError,
 )
 from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
-from ..runtime import runtime_of
+from ..runtime.process import runtime_of
 from ..trouble import trouble
 from .message import event_of, is_due, url_in
 from .pausing import Pausing, pausing_of

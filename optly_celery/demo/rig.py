@@ -17,7 +17,7 @@ from typing import Protocol
 from celery import Celery, _state
 
 from ..dead_letters.redis_url import address
-from ..runtime import runtime_of
+from ..runtime.process import runtime_of
 from .broker import check_broker, check_url, embedded_broker, remove_keys
 from .endpoint import Endpoint
 from .interrupt import Interrupt

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..dead_letters.redis_url import address
 from ..errors import OptlyCeleryError
-from ..runtime import runtime_of, stats
+from ..runtime.process import runtime_of, stats
 from .errors import DemoError
 from .interrupt import Interrupt
 from .ledger import Books, Ledger, uuids_of

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import NotAnEventError
 from ..event.event import Event
 from ..event_dispatcher import diverted
-from ..runtime import tally
+from ..runtime.process import tally
 from .assertions import Recorded
 from .records import Conversion, Decision, read
 

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from optly_celery.event.event import Event
-from optly_celery.runtime import runtime_of
+from optly_celery.runtime.process import runtime_of
 
 from ..conftest import celery_app
 from ..support import US_URL, free_port, params_of

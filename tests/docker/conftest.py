@@ -18,7 +18,7 @@ from pytest_celery import (
 )
 from pytest_docker_tools import container, fxtr, volume, wrappers
 
-from optly_celery import runtime
+from optly_celery.runtime import process as runtime
 
 from ..support import eventually
 from . import engine

@@ -101,7 +101,7 @@ def test_a_redis_that_is_restarted_loses_nothing(collector, celery_setup):
 
 
 def runtime_of_a_process_that_starts_now():
-    from optly_celery import runtime
+    from optly_celery.runtime import process as runtime
 
     runtime.close(0)
     runtime._tally = runtime.Tally()

@@ -15,7 +15,7 @@ import pytest
 
 from optly_celery.cli.exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE
 from optly_celery.event.event import Event
-from optly_celery.runtime import runtime_of
+from optly_celery.runtime.process import runtime_of
 
 from ..commands import invoke
 from ..conftest import celery_app

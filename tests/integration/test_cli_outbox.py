@@ -7,9 +7,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from optly_celery import dispatch, runtime, stats
+from optly_celery import dispatch, stats
 from optly_celery.cli import main
 from optly_celery.enqueue.claims import files_in
+from optly_celery.runtime import process as runtime
 
 from ..support import US_URL, params_of
 

@@ -24,8 +24,9 @@ from optimizely.notification_center import NotificationCenter
 from optimizely.optimizely import Optimizely
 
 import optly_celery
-from optly_celery import EventDispatcher, EventProcessor, create_client, runtime, stats
+from optly_celery import EventDispatcher, EventProcessor, create_client, stats
 from optly_celery import client as client_module
+from optly_celery.runtime import process as runtime
 
 from ..queued import queued, queued_visitors
 from ..support import free_port

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from optly_celery import signals
-from optly_celery.tally import Tally
+from optly_celery.runtime.counters import Tally
 
 NAMES = ("accepted", "published", "stored", "relayed", "dropped", "refused")
 FULL = {"rows": 3, "bytes": 900, "oldest_age_s": 1.5}

@@ -20,11 +20,11 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
 from ...apps import current_app
-from ...collaborators import Runtime
 from ...dead_letters.letter import Fate, Filter, event_dict
 from ...dead_letters.replay import replay
 from ...errors import DeadLetterError, NoSuchDeadLetterError, PublishError, SettingsError
-from ...runtime import runtime_of
+from ...runtime.process import runtime_of
+from ...runtime.runtime import Runtime
 from .models import DeadLetter
 
 logger = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Concern
 
 from ... import apps as celery_apps
-from ...collaborators import Runtime
 from ...errors import SettingsError
 from ...health import collect, verdict
-from ...runtime import runtime_of
+from ...runtime.process import runtime_of
+from ...runtime.runtime import Runtime
 from . import celery_checks
 from .lazy_client import ONE_OF, make_client
 from .options import current_options

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from optly_celery import runtime
 from optly_celery.host import uwsgi
+from optly_celery.runtime import process as runtime
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import sys
 import pytest
 import requests
 
-from optly_celery import SettingsError, dispatch, runtime
+from optly_celery import SettingsError, dispatch
+from optly_celery.runtime import process as runtime
 from optly_celery.testing import CLOSE, HANG, Answer, Collector, delivering
 
 from ...support import US_URL, params_of, visitor_of

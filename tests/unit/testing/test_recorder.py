@@ -173,7 +173,7 @@ def test_recording_takes_what_goes_through_the_package(recorder):
 
     assert [e.user_id for e in events.events] == ["ann", "ann", "dora", "eve", "eve"]
     assert stats()["accepted"] == stats()["published"] == 5
-    assert optly_celery.runtime._runtimes == {}
+    assert optly_celery.runtime.process._runtimes == {}
 
 
 @pytest.mark.parametrize("listens", [False, True], ids=["shortcut", "by way of the SDK's JSON"])

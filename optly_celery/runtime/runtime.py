@@ -8,17 +8,17 @@ from pathlib import Path
 
 import celery
 
-from .dead_letters.store import DeadLetters
-from .deliver.retry import RetryPolicy
-from .deliver.transport import Transport
-from .enqueue.publisher import Publisher
-from .enqueue.store import Store, directory_for
-from .errors import OutboxError, SettingsError
-from .host.uwsgi import threads_run
-from .once import once
-from .settings.settings import Settings
-from .tally import Tally
-from .version import __version__
+from ..dead_letters.store import DeadLetters
+from ..deliver.retry import RetryPolicy
+from ..deliver.transport import Transport
+from ..enqueue.publisher import Publisher
+from ..enqueue.store import Store, directory_for
+from ..errors import OutboxError, SettingsError
+from ..host.uwsgi import threads_run
+from ..settings.settings import Settings
+from ..version import __version__
+from .counters import Tally
+from .lazy import once
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from optly_celery.once import once
+from optly_celery.runtime.lazy import once
 
 
 class Thing:

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from . import signals
-from .signals import tell
+from .. import signals
+from ..signals import tell
 
 _QUIET_S = 60.0
 

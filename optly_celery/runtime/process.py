@@ -16,10 +16,10 @@ from typing import Any
 import celery
 from celery import signals
 
-from .collaborators import Runtime
-from .enqueue.store import Store
-from .host.uwsgi import exit_undisturbed, exit_undisturbed_from_the_start
-from .tally import Tally
+from ..enqueue.store import Store
+from ..host.uwsgi import exit_undisturbed, exit_undisturbed_from_the_start
+from .counters import Tally
+from .runtime import Runtime
 
 _runtimes: dict[celery.Celery, Runtime] = {}
 _inherited: list[object] = []

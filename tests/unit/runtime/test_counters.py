@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from optly_celery.tally import Tally
+from optly_celery.runtime.counters import Tally
 
 
 class Clock:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from celery import Celery
 
-from optly_celery.collaborators import Runtime
 from optly_celery.errors import SettingsError
+from optly_celery.runtime.runtime import Runtime
 
 
 @pytest.mark.parametrize(

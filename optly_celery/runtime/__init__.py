@@ -1,0 +1,1 @@
+"""What this process holds: the parts for each Celery app, its counters, its end."""
