@@ -20,11 +20,11 @@ from .asking import (
     waiting,
     workers_of,
 )
-from .consumer.redis_receipt import ASIDE
 from .errors import DeadLetterError, PublishError
 from .names import DELIVER_TASK
 from .runtime.runtime import Runtime
 from .trouble import trouble
+from .worker.receive.receipt import ASIDE
 
 
 @dataclass(frozen=True, kw_only=True)

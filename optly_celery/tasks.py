@@ -15,15 +15,6 @@ from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_init
 
-from .consumer import redis_transport
-from .consumer.bounds import EtaLimit, TimeoutCheck
-from .consumer.monitoring import Monitoring
-from .consumer.one_cpu import OneCpu
-from .consumer.pausing import Pausing
-from .consumer.poison import Guard
-from .consumer.request import HandBack, hand_backs_in_a_line
-from .consumer.task import DeliverTask
-from .consumer.tracebacks import share_copies
 from .deliver.delivery import Attempt, Outcome
 from .deliver.delivery import deliver as attempt_delivery
 from .errors import (
@@ -36,6 +27,15 @@ from .errors import (
 from .event.event import Event
 from .names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
 from .runtime.process import runtime_of
+from .worker.pause.step import Pausing
+from .worker.poison import Guard
+from .worker.receive import transport as redis_transport
+from .worker.request import HandBack, hand_backs_in_a_line
+from .worker.task import DeliverTask
+from .worker.tuning.eta_limit import EtaLimit, TimeoutCheck
+from .worker.tuning.monitoring import Monitoring
+from .worker.tuning.one_cpu import OneCpu
+from .worker.tuning.tracebacks import share_copies
 
 logger = logging.getLogger(__name__)
 

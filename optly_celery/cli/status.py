@@ -8,8 +8,8 @@ import sys
 import click
 from celery.utils.nodenames import default_nodename, host_format
 
-from ..consumer.redis_receipt import ASIDE
 from ..health import Facts, collect, verdict
+from ..worker.receive.receipt import ASIDE
 from .chosen_app import runtime_from
 from .exits import FAILED, OK, UNREACHABLE
 

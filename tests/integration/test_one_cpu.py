@@ -11,7 +11,7 @@ import pytest
 from celery.concurrency import prefork, solo, thread
 
 from optly_celery.apps import standalone_app
-from optly_celery.consumer.one_cpu import OneCpu
+from optly_celery.worker.tuning.one_cpu import OneCpu
 
 from ..line import Line
 from ..support import eventually

@@ -18,8 +18,8 @@ from kombu.transport import redis as stock
 from kombu.transport import virtual
 from redis.exceptions import ResponseError
 
-from optly_celery.consumer.redis_receipt import ASIDE
-from optly_celery.consumer.redis_transport import Channel, Transport, choose
+from optly_celery.worker.receive.receipt import ASIDE
+from optly_celery.worker.receive.transport import Channel, Transport, choose
 
 from ..support import Broker, eventually
 

@@ -2,7 +2,7 @@
 
 from kombu.common import QoS
 
-from optly_celery.consumer.bounds import LimitedQoS
+from optly_celery.worker.tuning.eta_limit import LimitedQoS
 
 
 def test_the_limit_is_kept_and_left_as_it_was_entered():

@@ -18,15 +18,12 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.worker.control import inspect_command
 
-from ..errors import (
-    SettingsError,
-    TransientDeliveryError,
-)
+from ..errors import SettingsError, TransientDeliveryError
 from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
 from ..trouble import trouble
 from .message import event_of, is_due, url_in
-from .pausing import Pausing, pausing_of
+from .pause.step import Pausing, pausing_of
 from .poison import only_readable
 from .request import PAUSED, DeliverRequest, HandBack
 

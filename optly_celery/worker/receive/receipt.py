@@ -11,7 +11,7 @@ from queue import Empty
 from time import monotonic, time
 from typing import Any
 
-from ..names import SWEPT_HEADER
+from ...names import SWEPT_HEADER
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,12 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state as worker_state
 
-from ..deliver.pause import Change, Ended, Pauses
-from ..runtime.process import runtime_of
-from ..trouble import trouble
-from . import parking, pause_news
-from .message import host_in
+from ...runtime.process import runtime_of
+from ...trouble import trouble
+from ..message import host_in
+from . import news as pause_news
+from . import parking
+from .policy import Change, Ended, Pauses
 
 logger = logging.getLogger(__name__)
 

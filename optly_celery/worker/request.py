@@ -11,10 +11,10 @@ from celery.exceptions import Ignore, Reject, Retry, Terminated, WorkerLostError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from ..deliver.pause import Ended, how_ended
 from ..errors import PermanentDeliveryError, forget_frames
 from ..names import ENQUEUED_AT_HEADER
 from .message import summary, url_of
+from .pause.policy import Ended, how_ended
 from .poison import MOST_DEATHS, Suspects
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import celery
 from celery import bootsteps
 from celery.events import EventDispatcher
 
-from ..trouble import trouble
+from ...trouble import trouble
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .. import signals
-from ..deliver.pause import Change, Pauses
+from ... import signals
+from .policy import Change, Pauses
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import traceback
 import pytest
 from billiard import einfo
 
-from optly_celery.consumer.tracebacks import share_copies
+from optly_celery.worker.tuning.tracebacks import share_copies
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .retry import Verdict, verdict
+from ...deliver.retry import Verdict, verdict
 
 FIRST_PROBE_S = 1.0
 LAST_PROBE_S = 15.0

@@ -15,8 +15,8 @@ from typing import Any
 
 from kombu.transport import virtual
 
-from ..trouble import trouble
-from .redis_receipt import ASIDE, TAKE
+from ...trouble import trouble
+from ..receive.receipt import ASIDE, TAKE
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from typing import Any
 from celery import bootsteps
 from celery.concurrency.thread import TaskPool
 
-from ..runtime.process import runtime_of
-from ..trouble import trouble
-from .redis_transport import consumes_alone
+from ...runtime.process import runtime_of
+from ...trouble import trouble
+from ..receive.transport import consumes_alone
 
 logger = logging.getLogger(__name__)
 

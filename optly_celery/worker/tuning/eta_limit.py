@@ -13,8 +13,8 @@ from typing import Any
 from celery import bootsteps
 from kombu.common import QoS
 
-from ..errors import SettingsError
-from ..runtime.process import runtime_of
+from ...errors import SettingsError
+from ...runtime.process import runtime_of
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optly_celery.deliver.pause import LAST_PROBE_S, Change, Ended, Pauses, how_ended
 from optly_celery.errors import PermanentDeliveryError, TransientDeliveryError
+from optly_celery.worker.pause.policy import LAST_PROBE_S, Change, Ended, Pauses, how_ended
 
 HOST, OTHER = "logx.optimizely.com", "eu.logx.optimizely.com"
 

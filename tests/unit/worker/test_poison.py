@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from celery.worker import state
 
-from optly_celery.consumer.poison import MOST_DEATHS, Suspects
 from optly_celery.names import SWEPT_HEADER
+from optly_celery.worker.poison import MOST_DEATHS, Suspects
 
 
 class Later:

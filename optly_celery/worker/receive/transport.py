@@ -1,0 +1,151 @@
+"""kombu's Redis transport, with a receipt that no kill can lose and that takes many at once.
+
+kombu pops a message and notes it as unacked in a second step; a worker that is killed, or a Redis
+that is full, between the two loses it. Here one script does both. The keys and their contents are
+kombu's own, so its restore of a dead worker's messages, its producers and its other workers go on
+as they are; nothing has to be migrated, in either direction.
+
+It serves a worker that consumes one queue; one with more of them receives as kombu does. `choose`
+gives it to a worker of the deliver queue; ``broker_transport =
+"optly_celery.consumer.redis_transport:Transport"`` gives it to any.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Any
+
+import kombu
+from kombu.transport import redis, virtual
+
+from .receipt import AtomicReceipt
+
+logger = logging.getLogger(__name__)
+
+_RESTORE_OPTION = "unacked_restore_interval"
+_SETTLE_S = 0.01  # a round trip for what is acked in this time; a kill makes so much come twice
+_REFUSED_WAIT_S = 1.0
+
+
+def choose(app: Any, queue: str) -> None:
+    """Have a worker that consumes this queue, and no other, receive by this transport.
+
+    To be called before it connects. Not where its configuration names a transport, or where the
+    broker is no Redis.
+    """
+    if app.conf.broker_transport or not consumes_alone(app, queue):
+        return
+    stock = app.connection_for_read()
+    chosen = {"redis": Transport, "rediss": Transport, "sentinel": SentinelTransport}.get(
+        stock.transport_cls
+    )
+    if chosen is not None:
+        # kombu reads TLS from the URL only as long as the URL names the transport.
+        app.conf.broker_use_ssl = app.conf.broker_use_ssl or stock.ssl
+        app.conf.broker_transport = f"{chosen.__module__}:{chosen.__name__}"
+
+
+def consumes_alone(app: Any, queue: str) -> bool:
+    """Whether the worker of this app consumes this queue, and no other."""
+    return set(app.amqp.queues.consume_from) == {queue}
+
+
+class QoS(redis.QoS):  # type: ignore[misc]
+    """Acks that go to Redis together, some milliseconds later."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._settled: list[str] = []
+        self._restored_at_s = 0.0
+        self.sweeps = False
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message as unacked, unless the script has."""
+        if delivery_tag in self.channel.noted:
+            self.channel.noted.discard(delivery_tag)
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Never fails: what Redis does not take now it is given again, and else comes back."""
+        virtual.QoS.ack(self, delivery_tag)
+        connection = self.channel.connection
+        if connection is None:  # lost, and what it held was given back when it was closed
+            return
+        self._settled.append(delivery_tag)
+        loop = connection.loop
+        if loop is None:
+            self.settle()
+        elif len(self._settled) == 1:
+            loop.call_later(_SETTLE_S, self.settle)
+
+    def settle(self) -> None:
+        """Have Redis forget what was acked. Without MULTI, which a full Redis refuses."""
+        tags, self._settled = self._settled, []
+        if not tags:
+            return
+        try:
+            with self.channel.conn_or_acquire() as client:
+                pipe = client.pipeline(transaction=False)
+                # In this order: a tag without a message is cleared by the next restore.
+                pipe.hdel(self.unacked_key, *tags).zrem(self.unacked_index_key, *tags).execute()
+        except Exception as exc:  # noqa: BLE001 - delivered all the same: it may come twice
+            logger.warning("%d acks were not taken yet (%s)", len(tags), type(exc).__name__)
+            self._settled = tags + self._settled
+            if self.channel.connection and self.channel.connection.loop is not None:
+                self.channel.connection.loop.call_later(_REFUSED_WAIT_S, self.settle)
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """By the clock: kombu counts calls, which in some pools come seldom."""
+        self.channel.leave_if_silent()
+        if monotonic() - self._restored_at_s >= self.channel.unacked_restore_interval:
+            self._restored_at_s = monotonic()
+            self.sweeps = True
+            try:
+                super().restore_visible(*args, **{**kwargs, "interval": 1})
+            except self.channel.ResponseError as exc:
+                # A full Redis refuses the lock for it. It is not what a worker should end for.
+                logger.warning("no look for dead workers' messages (%s)", type(exc).__name__)
+            finally:
+                self.sweeps = False
+
+
+class Channel(AtomicReceipt, redis.Channel):  # type: ignore[misc]
+    """For a Redis server."""
+
+    QoS = QoS
+    # kombu before 5.7 does not know the option.
+    from_transport_options = (*redis.Channel.from_transport_options, _RESTORE_OPTION)
+
+
+class SentinelChannel(AtomicReceipt, redis.SentinelChannel):  # type: ignore[misc]
+    """For a Redis server that Sentinels know."""
+
+    QoS = QoS
+    from_transport_options = (*redis.SentinelChannel.from_transport_options, _RESTORE_OPTION)
+
+
+class Transport(redis.Transport):  # type: ignore[misc]
+    """``broker_transport`` for ``redis://`` and ``rediss://`` URLs."""
+
+    Channel = Channel
+    loop: Any = None
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        self.loop = loop
+        if kombu.VERSION[:2] < (5, 7):
+            logger.warning(
+                "with kombu %s this worker may not notice that its broker is gone without a word: "
+                "Celery 5.7 has one that does",
+                kombu.__version__,
+            )
+        super().register_with_event_loop(connection, loop)
+
+
+class SentinelTransport(Transport):
+    """``broker_transport`` for ``sentinel://`` URLs."""
+
+    default_port = redis.SentinelTransport.default_port
+    Channel = SentinelChannel
