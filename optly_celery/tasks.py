@@ -7,7 +7,6 @@ is a public wire format: any Celery message protocol 2 producer may enqueue it.
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from typing import Any
 
@@ -27,12 +26,10 @@ from .errors import (
 from .event.event import Event
 from .names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
 from .runtime.process import runtime_of
-from .worker.pause.step import Pausing
-from .worker.poison import Guard
-from .worker.receive import transport as redis_transport
-from .worker.request import HandBack, hand_backs_in_a_line
+from .worker import start
+from .worker.request import HandBack
 from .worker.task import DeliverTask
-from .worker.tuning.eta_limit import EtaLimit, TimeoutCheck
+from .worker.tuning.eta_limit import EtaLimit
 from .worker.tuning.monitoring import Monitoring
 from .worker.tuning.one_cpu import OneCpu
 from .worker.tuning.tracebacks import share_copies
@@ -150,17 +147,5 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
 
 @worker_init.connect(weak=False)  # type: ignore[untyped-decorator, unused-ignore]
 def _prepare_worker(sender: Any = None, **_: Any) -> None:
-    """Refuse to start a worker that is set up wrong, before it takes a single message."""
-    try:
-        runtime = runtime_of(sender.app)
-        runtime.dead_letters  # noqa: B018 - built, and so checked
-        sender.app.steps["consumer"].update(
-            (Guard, EtaLimit, TimeoutCheck, Pausing, Monitoring, OneCpu)
-        )
-        redis_transport.choose(sender.app, runtime.settings.queue)
-        share_copies()
-        logging.getLogger("celery.app.trace").addFilter(hand_backs_in_a_line)
-    except SettingsError as exc:
-        # Celery logs and swallows what a signal receiver raises, except an exit.
-        print(f"optly_celery: {exc}", file=sys.stderr)  # noqa: T201 - no log is set up yet
-        raise SystemExit(78) from None  # EX_CONFIG
+    start.prepare(sender.app, tuning=(EtaLimit, Monitoring, OneCpu))
+    share_copies()

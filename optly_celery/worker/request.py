@@ -15,7 +15,7 @@ from ..errors import PermanentDeliveryError, forget_frames
 from ..names import ENQUEUED_AT_HEADER
 from .message import summary, url_of
 from .pause.policy import Ended, how_ended
-from .poison import MOST_DEATHS, Suspects
+from .suspects import MOST_DEATHS, Suspects
 
 logger = logging.getLogger(__name__)
 

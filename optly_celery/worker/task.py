@@ -24,8 +24,8 @@ from ..runtime.process import runtime_of
 from ..trouble import trouble
 from .message import event_of, is_due, url_in
 from .pause.step import Pausing, pausing_of
-from .poison import only_readable
 from .request import PAUSED, DeliverRequest, HandBack
+from .unreadable import only_readable
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Bounds of what a worker holds: how many messages wait in it for their time, and how long.
+"""A bound of how many messages wait in a worker for their time.
 
 Celery's ``worker_eta_task_limit`` forgets what it did not grant: after the limit was reached, each
 message whose time comes takes one from the worker's prefetch limit, down to 1, and there it stays
@@ -7,16 +7,10 @@ until the worker connects anew. Celery before 5.6 has no limit.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from celery import bootsteps
 from kombu.common import QoS
-
-from ...errors import SettingsError
-from ...runtime.process import runtime_of
-
-logger = logging.getLogger(__name__)
 
 
 class LimitedQoS(QoS):  # type: ignore[misc]
@@ -57,21 +51,3 @@ class EtaLimit(bootsteps.StartStopStep):  # type: ignore[misc]
             consumer.qos = LimitedQoS(
                 consumer.qos.callback, consumer.initial_prefetch_count, int(limit)
             )
-
-
-class TimeoutCheck(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Consumer step: ends a worker whose connection would hand waiting events out again.
-
-    `Settings` has looked at the configuration; here is what came of it.
-    """
-
-    requires = ("celery.worker.consumer.connection:Connection",)
-
-    def start(self, consumer: Any) -> None:
-        timeout_s = getattr(consumer.connection.default_channel, "visibility_timeout", None)
-        try:
-            if timeout_s is not None:
-                runtime_of(consumer.app).settings.check_visibility_timeout(float(timeout_s))
-        except SettingsError as exc:
-            logger.critical("%s", exc)
-            raise SystemExit(78) from None  # EX_CONFIG

@@ -1,7 +1,6 @@
-"""Poison: messages that cannot be read, and events that kill their workers, end as dead letters.
+"""Messages that cannot be read are kept as dead letters, with a reason, for a person to look at.
 
-Celery logs the former with their content and deletes them, and runs the latter again and again.
-Here either is kept with a reason, for a person to look at.
+Celery logs them with their content and deletes them.
 """
 
 from __future__ import annotations
@@ -15,20 +14,14 @@ from typing import Any
 
 from celery import bootsteps
 from celery.exceptions import InvalidTaskError
-from celery.worker import state
 
 from ..errors import DeadLetterError
 from ..event.event import Event
-from ..names import ENQUEUED_AT_HEADER, SWEPT_HEADER
+from ..names import ENQUEUED_AT_HEADER
 from ..runtime.process import runtime_of
-from .message import event_of
 
 logger = logging.getLogger(__name__)
 
-MOST_DEATHS = 3
-"""An event that was being delivered when so many workers, or children of one, died is poison."""
-
-_LOOK_AGAIN_S = 0.05
 _KEEP_AGAIN_S = 30.0
 
 
@@ -139,90 +132,3 @@ def _text(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError:
         return base64.b64encode(body).decode()
-
-
-class Suspects:
-    """Has the messages that a dead worker left delivered one at a time, and counts the deaths.
-
-    A worker dies with many messages in its hands, and one of them may be the reason. One at a
-    time, with a note in Redis beforehand, shows which: so the others get delivered.
-    """
-
-    def __init__(self) -> None:
-        self._current: Any = None
-        self._noted = 0
-
-    def admit(self, request: Any, resume: Callable[[], None]) -> bool:
-        """Whether a request may run now; if not, it was kept, or ``resume`` is called later."""
-        if SWEPT_HEADER not in request.request_dict:
-            return True
-        if self._current is request:
-            return True
-        if self._current is not None and self._current in state.reserved_requests:
-            request.task.call_later(_LOOK_AGAIN_S, resume)
-            return False
-        # Before the note is made: other greenlets come here while that waits for Redis.
-        self._current, self._noted = request, 0
-        # The first death was not noted: nobody was suspected yet.
-        self._noted = self.strike(request, least=1)
-        if self._noted > MOST_DEATHS:
-            self._current = None
-            self.keep(request, "killed_worker")
-            return False
-        return True
-
-    def deaths(self, request: Any) -> int:
-        """How many died of this request by now, a child of the pool having died a moment ago."""
-        return self._noted if self._current is request else self.strike(request)
-
-    def strike(self, request: Any, *, least: int = 0) -> int:
-        """Note what may be this request's fault, and how often; 0 when that cannot be noted."""
-        try:
-            return runtime_of(request.task.app).dead_letters.strike(request.id, least=least)
-        except DeadLetterError as exc:
-            logger.warning("%s: its worker's death could not be noted: %s", request.id, exc)
-            return 0
-
-    def forgive(self, request: Any) -> None:
-        """What was suspected has lived through an attempt."""
-        if self._current is not request:
-            return
-        self._current = None
-        try:
-            runtime_of(request.task.app).dead_letters.forgive(request.id)
-        except DeadLetterError as exc:
-            logger.info("%s: its note stays until it expires: %s", request.id, exc)
-
-    def keep(self, request: Any, reason: str) -> None:
-        """Keep a request's event, or its message where that is none, and ack; else hand it back."""
-        try:
-            keep_request(request, reason)
-        except DeadLetterError as exc:
-            request.hold(str(exc), request.task.hand_back_s)
-        else:
-            request.end_as_kept(reason)
-
-
-def keep_request(request: Any, reason: str) -> None:
-    """Keep the event that a request carries, or its message where that is no event.
-
-    Raises:
-        DeadLetterError: the store did not take it.
-    """
-    message = request.message
-    try:
-        args, kwargs, _ = message.payload
-        event = event_of(*args, **kwargs)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is kept as it is
-        keep_message(request.task.app, message, reason)
-        return
-    first_at = message.headers.get(ENQUEUED_AT_HEADER)
-    runtime_of(request.task.app).dead_letters.keep(
-        event,
-        task_id=request.id,
-        reason=reason,
-        error=reason,
-        status=None,
-        attempts=int(message.headers.get("retries") or 0) + 1,
-        first_at=first_at if isinstance(first_at, (int, float)) else time.time(),
-    )

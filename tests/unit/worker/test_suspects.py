@@ -6,7 +6,7 @@ import pytest
 from celery.worker import state
 
 from optly_celery.names import SWEPT_HEADER
-from optly_celery.worker.poison import MOST_DEATHS, Suspects
+from optly_celery.worker.suspects import MOST_DEATHS, Suspects
 
 
 class Later:

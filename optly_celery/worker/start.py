@@ -1,0 +1,56 @@
+"""What a worker is given before it takes a single message, or why it does not start."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from celery import bootsteps
+
+from ..errors import SettingsError
+from ..runtime.process import runtime_of
+from .pause.step import Pausing
+from .receive import transport
+from .request import hand_backs_in_a_line
+from .unreadable import Guard
+
+logger = logging.getLogger(__name__)
+
+_EX_CONFIG = 78
+
+
+def prepare(app: Any, *, tuning: Iterable[type] = ()) -> None:
+    """Prepare an app whose worker is starting, or refuse to start one that is set up wrong.
+
+    ``tuning`` are further consumer steps, which no promise depends on.
+    """
+    try:
+        runtime = runtime_of(app)
+        runtime.dead_letters  # noqa: B018 - built, and so checked
+        app.steps["consumer"].update((Guard, TimeoutCheck, Pausing, *tuning))
+        transport.choose(app, runtime.settings.queue)
+        logging.getLogger("celery.app.trace").addFilter(hand_backs_in_a_line)
+    except SettingsError as exc:
+        # Celery logs and swallows what a signal receiver raises, except an exit.
+        print(f"optly_celery: {exc}", file=sys.stderr)  # noqa: T201 - no log is set up yet
+        raise SystemExit(_EX_CONFIG) from None
+
+
+class TimeoutCheck(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Consumer step: ends a worker whose connection would hand waiting events out again.
+
+    `Settings` has looked at the configuration; here is what came of it.
+    """
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def start(self, consumer: Any) -> None:
+        timeout_s = getattr(consumer.connection.default_channel, "visibility_timeout", None)
+        try:
+            if timeout_s is not None:
+                runtime_of(consumer.app).settings.check_visibility_timeout(float(timeout_s))
+        except SettingsError as exc:
+            logger.critical("%s", exc)
+            raise SystemExit(_EX_CONFIG) from None
