@@ -8,7 +8,7 @@ import sys
 import click
 from celery.utils.nodenames import default_nodename, host_format
 
-from ..health import Facts, collect, verdict
+from ..status.verdict import Facts, collect, verdict
 from ..worker.receive.receipt import ASIDE
 from .chosen_app import runtime_from
 from .exits import FAILED, OK, UNREACHABLE

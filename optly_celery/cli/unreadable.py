@@ -7,7 +7,7 @@ import json
 import click
 
 from ..errors import PublishError
-from ..health import unreadable as unreadable_of
+from ..status.verdict import unreadable as unreadable_of
 from .chosen_app import runtime_from
 from .exits import UNREACHABLE, Failure
 

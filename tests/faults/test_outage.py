@@ -11,8 +11,8 @@ import pytest
 from celery import Celery
 
 from optly_celery.demo.collector import Answer, Collector
-from optly_celery.health import collect, verdict
 from optly_celery.runtime.process import runtime_of
+from optly_celery.status.verdict import collect, verdict
 
 from ..conftest import celery_app
 from ..line import IMPATIENT, Line, uuids_in

@@ -18,9 +18,9 @@ from django.core.checks import Warning as Concern
 
 from ... import apps as celery_apps
 from ...errors import SettingsError
-from ...health import collect, verdict
 from ...runtime.process import runtime_of
 from ...runtime.runtime import Runtime
+from ...status.verdict import collect, verdict
 from . import celery_checks
 from .lazy_client import ONE_OF, make_client
 from .options import current_options

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .names import DELIVER_TASK, PAUSES_COMMAND
-from .worker.pause import parking
-from .worker.receive.receipt import ASIDE
+from ..names import DELIVER_TASK, PAUSES_COMMAND
+from ..worker.pause import parking
+from ..worker.receive.receipt import ASIDE
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from optly_celery.asking import WorkerFacts
-from optly_celery.health import Facts, verdict
+from optly_celery.status.questions import WorkerFacts
+from optly_celery.status.verdict import Facts, verdict
 
 GOOD = WorkerFacts("celery@a", consumes=True, knows_task=True)
 ELSEWHERE = WorkerFacts("celery@b", consumes=False, knows_task=True)

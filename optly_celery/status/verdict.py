@@ -10,7 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .asking import (
+from ..errors import DeadLetterError, PublishError
+from ..names import DELIVER_TASK
+from ..runtime.runtime import Runtime
+from ..trouble import trouble
+from ..worker.receive.receipt import ASIDE
+from .questions import (
     WorkerFacts,
     address,
     bounded,
@@ -20,11 +25,6 @@ from .asking import (
     waiting,
     workers_of,
 )
-from .errors import DeadLetterError, PublishError
-from .names import DELIVER_TASK
-from .runtime.runtime import Runtime
-from .trouble import trouble
-from .worker.receive.receipt import ASIDE
 
 
 @dataclass(frozen=True, kw_only=True)

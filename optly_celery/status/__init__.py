@@ -1,0 +1,1 @@
+"""How the line is now: what is asked, and what follows from the answers."""
