@@ -25,8 +25,8 @@ from .settings.settings import Settings
 from .version import __version__
 
 if typing.TYPE_CHECKING:
-    from .client import create_client
-    from .event_processor import EventProcessor
+    from .sdk.client import create_client
+    from .sdk.processor import EventProcessor
 
 __all__ = [
     "DeadLetterError",
@@ -51,7 +51,7 @@ __all__ = [
     "stats",
 ]
 
-_WITH_THE_SDK = {"create_client": "client", "EventProcessor": "event_processor"}
+_WITH_THE_SDK = {"create_client": "sdk.client", "EventProcessor": "sdk.processor"}
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -24,9 +24,9 @@ import celery
 from flask import Flask, current_app, g, has_app_context, has_request_context
 
 from ..apps import current_app as current_celery_app
-from ..client import create_client
 from ..errors import OptlyCeleryError, SettingsError
 from ..event_dispatcher import AppDispatcher
+from ..sdk.client import create_client
 from .flask_commands import Commands
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from optimizely.optimizely import Optimizely
 
 import optly_celery
 from optly_celery import EventDispatcher, EventProcessor, create_client, stats
-from optly_celery import client as client_module
 from optly_celery.runtime import process as runtime
+from optly_celery.sdk import client as client_module
 
 from ..queued import queued, queued_visitors
 from ..support import free_port
@@ -348,7 +348,7 @@ def test_a_live_processor_in_a_forked_child_is_pointed_out(caplog):
         for number in range(1500):
             client.track("purchase", f"v-{number}")
         client.close()
-        return [r.getMessage() for r in caplog.records if r.name == "optly_celery.client"]
+        return [r.getMessage() for r in caplog.records if r.name == "optly_celery.sdk.client"]
 
     (said,) = in_fork(child)
     assert "event_processor" in said

@@ -17,7 +17,8 @@ from optimizely.event.event_factory import EventFactory
 from optimizely.helpers import enums
 from optimizely.optimizely import Optimizely
 
-from optly_celery import EventDispatcher, EventProcessor, shortcut, stats
+from optly_celery import EventDispatcher, EventProcessor, stats
+from optly_celery.sdk import visitor_text as shortcut
 
 from ..line import uuids_in
 from ..queued import queued

@@ -25,7 +25,7 @@ def make_client() -> Any:
         SettingsError: ``settings.OPTIMIZELY`` is wrong.
     """
     # Not at the top: django.setup() need not wait for the SDK.
-    from ...client import create_client  # noqa: PLC0415
+    from ...sdk.client import create_client  # noqa: PLC0415
     from .on_commit import OnCommitProcessor  # noqa: PLC0415
 
     options = current_options()

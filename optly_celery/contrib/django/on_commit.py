@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from ...event_processor import EventProcessor
+from ...sdk.processor import EventProcessor
 
 
 class OnCommitProcessor(EventProcessor):

@@ -15,9 +15,9 @@ from typing import Any
 from optimizely.event.event_factory import EventFactory
 from optimizely.event.user_event import UserEvent
 
-from .errors import NotAnEventError
-from .event.batch import Context, Part, take_apart
-from .event.event import MAX_OBJECT_BYTES, Event
+from ..errors import NotAnEventError
+from ..event.batch import Context, Part, take_apart
+from ..event.event import MAX_OBJECT_BYTES, Event
 
 _SCALARS = frozenset({str, int, float, bool})
 _TEXT = frozenset({str})

@@ -18,7 +18,7 @@ from numbers import Integral, Real
 from typing import Any
 from uuid import UUID
 
-from .errors import NotAnEventError
+from ..errors import NotAnEventError
 
 MAX_DEPTH = 100
 """Levels of nesting; more is taken for a mistake."""

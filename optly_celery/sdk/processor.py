@@ -17,11 +17,11 @@ except ImportError as exc:
         "this part of optly_celery needs the Optimizely SDK: pip install optimizely-sdk"
     ) from exc
 
-from .errors import NotAnEventError
-from .event_dispatcher import EventDispatcher, count_unexpected, way_for_parts
+from ..errors import NotAnEventError
+from ..event_dispatcher import EventDispatcher, count_unexpected, way_for_parts
+from ..runtime.process import tally
 from .plain_json import plain
-from .runtime.process import tally
-from .shortcut import Shortcut
+from .visitor_text import Shortcut
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optly_celery.errors import NotAnEventError
-from optly_celery.plain_json import MAX_DEPTH, plain
+from optly_celery.sdk.plain_json import MAX_DEPTH, plain
 
 
 class Plan(enum.Enum):

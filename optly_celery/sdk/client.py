@@ -11,9 +11,9 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from .event_dispatcher import EventDispatcher
-from .event_processor import EventProcessor  # before the SDK: it says what to install
-from .runtime.process import at_exit, flush
+from ..event_dispatcher import EventDispatcher
+from ..runtime.process import at_exit, flush
+from .processor import EventProcessor  # before the SDK: it says what to install
 
 # isort: split
 from optimizely.helpers import validator
