@@ -30,7 +30,7 @@ import redis
 from parts import EVENTS_URL, HEADERS, broker, free_port, params_of, plain, say, send, table
 
 from optly_celery import flush, stats
-from optly_celery.apps import standalone_app
+from optly_celery.celery_app import standalone_app
 from optly_celery.event_dispatcher import EventDispatcher
 
 DIRECT_GOAL, OUTBOX_GOAL, TAIL_GOAL = 0.6, 0.6, 3.0

@@ -47,7 +47,7 @@ from parts import (
 )
 
 from optly_celery import close, dispatch, flush, stats
-from optly_celery.apps import standalone_app
+from optly_celery.celery_app import standalone_app
 
 GOALS = {0: 1.3, 60: 25.0}
 END_TO_END = "outbox, end to end"

@@ -20,7 +20,7 @@ import redis
 from parts import EVENTS_URL, HEADERS, broker, params_of, plain, say, send, table
 
 from optly_celery import dispatch, flush, stats
-from optly_celery.apps import standalone_app
+from optly_celery.celery_app import standalone_app
 
 GOAL = 0.1
 

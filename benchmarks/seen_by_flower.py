@@ -31,7 +31,7 @@ from parts import (
 )
 
 from optly_celery import dispatch, stats
-from optly_celery.apps import standalone_app
+from optly_celery.celery_app import standalone_app
 
 SETTLED_S = 3.0
 LIMIT_S = 300.0

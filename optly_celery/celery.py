@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .apps import standalone_app
+from .celery_app import standalone_app
 
 app = standalone_app()

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .apps import current_app
+from .celery_app import current_app
 from .errors import NotAnEventError, OutboxError, PublishError, SettingsError
 from .event.batch import Part, put_together
 from .event.event import Event

@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 from hypothesis import HealthCheck, settings
 
-from optly_celery import apps
+from optly_celery import celery_app as apps
 from optly_celery.demo.collector import Collector
 from optly_celery.event.event import Event
 from optly_celery.runtime import process as runtime

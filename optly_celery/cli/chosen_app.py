@@ -9,7 +9,7 @@ import celery
 import click
 from celery.app.utils import find_app
 
-from ..apps import current_app, standalone_app
+from ..celery_app import current_app, standalone_app
 from ..runtime.process import runtime_of
 from ..runtime.runtime import Runtime
 from .exits import USAGE, Failure

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import celery
 from flask import Flask, current_app, g, has_app_context, has_request_context
 
-from ..apps import current_app as current_celery_app
+from ..celery_app import current_app as current_celery_app
 from ..errors import OptlyCeleryError, SettingsError
 from ..event_dispatcher import AppDispatcher
 from ..sdk.client import create_client

@@ -19,9 +19,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ..broker_errors import in_words
 from ..errors import DeadLetterError, NoSuchDeadLetterError, SettingsError
 from ..event.event import Event
-from ..trouble import trouble
 from . import letter_json
 from .letter import ALL, DeadLetter, Fate, Filter, WholeLetter
 from .redis_url import address, for_redis_py
@@ -247,4 +247,4 @@ class DeadLetters:
             yield
         except (redis.RedisError, OSError) as exc:
             # Not chained: redis-py's messages may quote what was sent.
-            raise DeadLetterError(f"{self._address} {trouble(exc)}") from None
+            raise DeadLetterError(f"{self._address} {in_words(exc)}") from None

@@ -14,9 +14,9 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from ..broker_errors import in_words
 from ..dead_letters.redis_url import address
 from ..settings.settings import is_redis_url
-from ..trouble import trouble
 from .errors import DemoError, not_installed
 
 _INSTEAD = (
@@ -109,7 +109,7 @@ def _client(app: Celery, url: str) -> Iterator[Any]:
             yield connection.default_channel.client
         except (OperationalError, *connection.connection_errors, *connection.channel_errors) as exc:
             raise DemoError(
-                f"the broker {address(url)} {trouble(exc)}: mend that, or name another with "
+                f"the broker {address(url)} {in_words(exc)}: mend that, or name another with "
                 "--broker, or leave that out for an embedded one"
             ) from None
 

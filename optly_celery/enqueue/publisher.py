@@ -16,6 +16,7 @@ from celery.exceptions import Reject
 from celery.utils import uuid
 from kombu import Exchange, Producer, Queue
 
+from ..broker_errors import reason_of
 from ..errors import DeliveryError, PermanentDeliveryError, PublishError
 from ..event.batch import Batch
 from ..event.event import Event
@@ -25,16 +26,6 @@ COMPRESS_BYTES = 4096
 """Bodies from this size on are compressed: a single event is not, a batch is."""
 
 _SIGNALS = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
-
-_REASONS = {
-    "TimeoutError": "broker_timeout",
-    "AuthenticationError": "broker_refused",
-    "OutOfMemoryError": "broker_out_of_memory",
-    "ReadOnlyError": "broker_read_only",
-    "ResponseError": "broker_refused",
-    "ConnectionError": "broker_unreachable",
-    "OSError": "broker_unreachable",
-}
 
 
 class Publisher:
@@ -224,21 +215,11 @@ def _translated(what: str) -> Iterator[None]:
         raise
     except Exception as exc:  # noqa: BLE001 - translated
         # Not chained: whatever kombu or redis-py says may quote the message or the URL.
-        raise PublishError(f"{what} ({type(exc).__name__})", reason=_reason(exc)) from None
+        raise PublishError(f"{what} ({type(exc).__name__})", reason=reason_of(exc)) from None
 
 
 def _is_redis(connection: Any) -> bool:
     return bool(connection.transport.driver_type == "redis")
-
-
-def _reason(exc: BaseException) -> str:
-    seen: BaseException | None = exc
-    while seen is not None:
-        for cls in type(seen).__mro__:
-            if cls.__name__ in _REASONS:
-                return _REASONS[cls.__name__]
-        seen = seen.__cause__
-    return "broker_error"
 
 
 def _close(producer: Producer) -> None:

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..broker_errors import in_words
 from ..errors import DeadLetterError, PublishError
 from ..names import DELIVER_TASK
 from ..runtime.runtime import Runtime
-from ..trouble import trouble
 from ..worker.receive.receipt import ASIDE
 from .questions import (
     WorkerFacts,
@@ -163,7 +163,7 @@ def unreadable(runtime: Runtime, *, timeout_s: float) -> list[bytes]:
             channel = connection.default_channel
             found = channel.client.lrange(ASIDE % runtime.settings.queue, 0, -1)
     except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
-        raise PublishError(f"the broker {trouble(exc)}", reason="broker_error") from None
+        raise PublishError(f"the broker {in_words(exc)}", reason="broker_error") from None
     return [bytes(item) for item in reversed(found)]
 
 
@@ -177,7 +177,7 @@ class _Asked:
         try:
             yield
         except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
-            self.trouble.append(f"{subject} {trouble(exc)}")
+            self.trouble.append(f"{subject} {in_words(exc)}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -18,10 +18,10 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.worker.control import inspect_command
 
+from ..broker_errors import in_words
 from ..errors import SettingsError, TransientDeliveryError
 from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
-from ..trouble import trouble
 from .message import event_of, is_due, url_in
 from .pause.step import Pausing, pausing_of
 from .request import PAUSED, DeliverRequest, HandBack
@@ -140,7 +140,7 @@ class DeliverTask(Task):  # type: ignore[misc]
             with _PUBLISHING:
                 return super().retry(*args, exc=exc, countdown=countdown, **options)
         except Reject as reject:
-            why = trouble(reject.reason) if isinstance(reject.reason, Exception) else "refused"
+            why = in_words(reject.reason) if isinstance(reject.reason, Exception) else "refused"
             raise HandBack(f"retry not published: the broker {why}", countdown or 0.0) from None
 
     def enqueued_at(self) -> float:

@@ -10,7 +10,7 @@ from celery import _state
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from optly_celery import apps
+from optly_celery import celery_app as apps
 
 from ..conftest import celery_app
 from .django_site import DATAFILE, optimizely

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from celery.concurrency import prefork, solo, thread
 
-from optly_celery.apps import standalone_app
+from optly_celery.celery_app import standalone_app
 from optly_celery.worker.tuning.one_cpu import OneCpu
 
 from ..line import Line

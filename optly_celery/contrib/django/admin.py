@@ -19,7 +19,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
-from ...apps import current_app
+from ...celery_app import current_app
 from ...dead_letters.letter import Fate, Filter, event_dict
 from ...dead_letters.replay import replay
 from ...errors import DeadLetterError, NoSuchDeadLetterError, PublishError, SettingsError

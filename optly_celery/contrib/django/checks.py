@@ -16,7 +16,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Concern
 
-from ... import apps as celery_apps
+from ... import celery_app as celery_apps
 from ...errors import SettingsError
 from ...runtime.process import runtime_of
 from ...runtime.runtime import Runtime

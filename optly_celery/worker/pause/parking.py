@@ -15,7 +15,7 @@ from typing import Any
 
 from kombu.transport import virtual
 
-from ...trouble import trouble
+from ...broker_errors import in_words
 from ..receive.receipt import ASIDE, TAKE
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def park(message: Any, queue: str, host: str) -> bool:
     try:
         _run(channel, _PARK, keys, message.delivery_tag, text, host)
     except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
-        logger.warning("a message could not be parked (%s)", trouble(exc))
+        logger.warning("a message could not be parked (%s)", in_words(exc))
         return False
     virtual.QoS.ack(channel.qos, message.delivery_tag)
     message._state = "REJECTED"  # noqa: SLF001
@@ -90,7 +90,7 @@ def requeue(message: Any) -> bool:
     try:
         message.reject(requeue=True)
     except Exception as exc:  # noqa: BLE001 - as above
-        logger.warning("a message could not be given back yet (%s)", trouble(exc))
+        logger.warning("a message could not be given back yet (%s)", in_words(exc))
         return False
     return True
 

@@ -21,8 +21,8 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state as worker_state
 
+from ...broker_errors import in_words
 from ...runtime.process import runtime_of
-from ...trouble import trouble
 from ..message import host_in
 from . import news as pause_news
 from . import parking
@@ -72,7 +72,7 @@ class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             self._look_for_parked()
         except Exception as exc:  # noqa: BLE001 - there will be another look
-            logger.warning("no look for parked messages (%s)", trouble(exc))
+            logger.warning("no look for parked messages (%s)", in_words(exc))
         self._arrange()
         self._keep_ticking(self._turn)
 
@@ -157,7 +157,7 @@ class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
                     self._take(host)
         except Exception as exc:  # noqa: BLE001 - the connection's trouble is for Celery to see
             self._take_at_s = time.monotonic() + _AGAIN_S
-            logger.warning("nothing taken while paused (%s)", trouble(exc))
+            logger.warning("nothing taken while paused (%s)", in_words(exc))
         finally:
             self._taking = False
 

@@ -16,7 +16,7 @@ import celery
 from celery import bootsteps
 from celery.events import EventDispatcher
 
-from ...trouble import trouble
+from ...broker_errors import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Monitoring(bootsteps.StartStopStep):  # type: ignore[misc]
             if dispatcher.enabled:
                 _flush(dispatcher)
         except Exception as exc:  # noqa: BLE001 - the connection's trouble is for Celery to see
-            logger.warning("monitors were not told yet (%s)", trouble(exc))
+            logger.warning("monitors were not told yet (%s)", in_words(exc))
 
 
 def _flush_copies(dispatcher: EventDispatcher) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 from celery import bootsteps
 from celery.concurrency.thread import TaskPool
 
+from ...broker_errors import in_words
 from ...runtime.process import runtime_of
-from ...trouble import trouble
 from ..receive.transport import consumes_alone
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             _keep(_threads(), {_current_cpu()})
         except (OSError, ValueError) as exc:
-            logger.info("the threads stay where they are (%s)", trouble(exc))
+            logger.info("the threads stay where they are (%s)", in_words(exc))
             self.stop(self._consumer)
 
     def _let_go(self, threads: Iterable[int]) -> None:

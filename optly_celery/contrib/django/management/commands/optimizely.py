@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from .....apps import current_app
+from .....celery_app import current_app
 from .....cli import optimizely
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a server, in words."""
+"""What is wrong with a server, in words and as a reason to count by."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import kombu.exceptions
 import pytest
 import redis
 
-from optly_celery.trouble import trouble
+from optly_celery.broker_errors import in_words, reason_of
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ from optly_celery.trouble import trouble
 )
 def test_each_error_says_what_is_wrong_and_nothing_secret(error, words):
     """Its own text may hold a URL, or what was sent."""
-    assert trouble(error).startswith(words)
-    assert "secret" not in trouble(error)
+    assert in_words(error).startswith(words)
+    assert "secret" not in in_words(error)
 
 
 def test_a_wrapped_error_is_looked_into():
@@ -38,4 +38,28 @@ def test_a_wrapped_error_is_looked_into():
     wrapper = kombu.exceptions.OperationalError("secret")
     wrapper.__cause__ = redis.TimeoutError("secret")
 
-    assert trouble(wrapper) == "did not answer in time (TimeoutError)"
+    assert in_words(wrapper) == "did not answer in time (TimeoutError)"
+    assert reason_of(wrapper) == "broker_timeout"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (redis.ConnectionError(), "broker_unreachable"),
+        (ConnectionRefusedError(), "broker_unreachable"),
+        (redis.exceptions.BusyLoadingError(), "broker_unreachable"),
+        (redis.TimeoutError(), "broker_timeout"),
+        (TimeoutError(), "broker_timeout"),
+        (redis.AuthenticationError(), "broker_refused"),
+        (redis.exceptions.NoPermissionError(), "broker_refused"),
+        (redis.ResponseError(), "broker_refused"),
+        (amqp.exceptions.AccessRefused(), "broker_refused"),
+        (redis.exceptions.OutOfMemoryError(), "broker_out_of_memory"),
+        (redis.exceptions.ReadOnlyError(), "broker_read_only"),
+        (redis.InvalidResponse(), "broker_error"),
+        (ValueError(), "broker_error"),
+    ],
+)
+def test_each_error_has_a_reason_that_publish_errors_document(error, reason):
+    """People alert on reasons, so each means one thing whichever client raised the error."""
+    assert reason_of(error) == reason
