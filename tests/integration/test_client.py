@@ -578,3 +578,25 @@ def _run(url, how, tmp_path, delivery):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_in_direct_mode_an_event_is_written_once_and_never_read(app, broker):
+    """The SDK's own way writes it, reads it, and has a dispatcher write and read it again."""
+    client = create_client(datafile=DATAFILE)
+    client.track("purchase", "first")  # the form of an event is learnt from the first one
+    calls = []
+
+    def watch(frame, kind, _):
+        if kind == "call" and "json" in frame.f_code.co_filename:
+            calls.append((frame.f_code.co_name, type(frame.f_locals.get("o")).__name__))
+
+    sys.setprofile(watch)
+    try:
+        client.track("purchase", "second")
+    finally:
+        sys.setprofile(None)
+
+    assert queued_visitors(broker) == ["first", "second"]
+    assert [name for name, _ in calls if "decode" in name or name == "loads"] == []
+    assert calls.count(("encode", "Visitor")) == 1
+    client.close()

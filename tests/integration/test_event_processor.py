@@ -18,7 +18,7 @@ from optimizely.helpers import enums
 from optimizely.optimizely import Optimizely
 
 from optly_celery import EventDispatcher, EventProcessor, stats
-from optly_celery.sdk import visitor_text as shortcut
+from optly_celery.sdk import visitor_text
 
 from ..line import uuids_in
 from ..queued import queued
@@ -267,17 +267,16 @@ def both_ways(monkeypatch):
     """A client, and for each event what the SDK would have sent beside what was taken."""
     seen: list = []
     processor = EventProcessor()
-    take = processor._shortcut.take
+    take = processor._visitor_text.event_of
 
     def look(user_event):
-        part = take(user_event)
-        if part is not None:
+        event = take(user_event)
+        if event is not None:
             log_event = EventFactory.create_log_event(user_event, processor.logger)
-            body = part.context.head + part.visitors + part.context.tail
-            seen.append((body, json.dumps(log_event.params), part.context.url, log_event.url))
-        return part
+            seen.append((event.body, json.dumps(log_event.params), event.url, log_event.url))
+        return event
 
-    monkeypatch.setattr(processor._shortcut, "take", look)
+    monkeypatch.setattr(processor._visitor_text, "event_of", look)
     return Optimizely(DATAFILE, event_processor=processor), seen
 
 
@@ -326,7 +325,7 @@ def test_an_sdk_that_builds_its_events_otherwise_is_followed(app, broker, monkey
 
 
 def test_an_sdk_without_the_shortcuts_foothold_is_followed(app, broker, monkeypatch):
-    monkeypatch.setattr(shortcut, "_visitor_of", _no_such_method)
+    monkeypatch.setattr(visitor_text, "_visitor_of", _no_such_method)
 
     client_with().track("purchase", "v")
 
@@ -339,7 +338,7 @@ def _no_such_method(*_):
 
 def test_the_shortcut_forgets_old_contexts(app, broker, monkeypatch):
     """A datafile that changes for months does not fill the memory."""
-    monkeypatch.setattr(shortcut, "_KEPT", 2)
+    monkeypatch.setattr(visitor_text, "_KEPT", 2)
     client = client_with()
 
     for revision in range(5):
@@ -347,7 +346,7 @@ def test_the_shortcut_forgets_old_contexts(app, broker, monkeypatch):
         client.track("purchase", "v")
 
     assert [params["revision"] for params in queued(broker)] == ["0", "1", "2", "3", "4"]
-    assert len(client.event_processor._shortcut._contexts) <= 2
+    assert len(client.event_processor._visitor_text._contexts) <= 2
 
 
 def test_a_visitor_that_is_too_large_is_refused_on_the_shortcut_too(app, broker):

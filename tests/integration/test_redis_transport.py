@@ -405,7 +405,7 @@ def test_a_worker_of_the_deliver_queue_alone_is_given_it(url, chosen, ssl):
     app = conf(url)
     app.amqp.queues.select([QUEUE])
     choose(app, QUEUE)
-    wanted = f"optly_celery.consumer.redis_transport:{chosen}" if chosen else None
+    wanted = f"optly_celery.worker.receive.transport:{chosen}" if chosen else None
     assert app.conf.broker_transport == wanted
     connection = app.connection_for_read()
     assert bool(connection.ssl) is ssl
