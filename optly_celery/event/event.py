@@ -137,7 +137,7 @@ class Event:
 
     @classmethod
     def raw(cls, url: Any, params: Any, verb: Any, headers: Any) -> Event:
-        """Task arguments as they are, unchecked: a part of an event, or what is none and is kept."""
+        """Task arguments as they are, unchecked: a part of an event, or what is none."""
         event = cls(url, verb, headers, json.dumps(params))
         event._params = params
         return event
