@@ -154,7 +154,7 @@ def _publish_or_store(event: Event, app: Callable[[], Any]) -> None:
     if store is not None and (always or store.relay.in_trouble):
         try:
             store.put(event)
-            tally().store(store.facts)
+            tally().store(store.waiting)
             return
         except OutboxError as exc:
             # Full is full; and a broker in trouble would only hold up the caller.
@@ -174,12 +174,12 @@ def _stored_instead(runtime: Runtime, event: Event, exc: PublishError) -> bool:
     if store is None:
         return False
     # From now on events are stored at once, until the relay has had one taken.
-    store.relay.trouble(exc)
+    store.relay.broker_failed(exc)
     try:
         store.put(event)
     except OutboxError:
         return False
-    tally().store(store.facts)
+    tally().store(store.waiting)
     return True
 
 

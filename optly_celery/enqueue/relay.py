@@ -93,7 +93,7 @@ class Relay:
         if threadless and time.monotonic() >= self._not_before:
             self._relay_all()
 
-    def trouble(self, exc: PublishError) -> None:
+    def broker_failed(self, exc: PublishError) -> None:
         """Say that the broker did not take an event, as the relay itself would have noticed."""
         if not self._failures:
             self._failed(exc)

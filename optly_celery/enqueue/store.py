@@ -62,7 +62,7 @@ class Store:
         self._outbox.append(event)
         self.relay.wake()
 
-    def facts(self) -> dict[str, float | int]:
+    def waiting(self) -> dict[str, float | int]:
         """What waits here: rows, bytes, and the age of the oldest row in seconds."""
         oldest_at = self._outbox.oldest_at
         age_s = 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at)

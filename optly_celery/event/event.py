@@ -91,7 +91,7 @@ class Event:
         name = "POST" if verb is None else verb.upper() if isinstance(verb, str) else ""
         if name not in VERBS:
             raise NotAnEventError("the verb is neither GET nor POST", reason="bad_verb")
-        if headers is not None and not _are_headers(headers):
+        if headers is not None and not wire.are_headers(headers):
             raise NotAnEventError("headers are not text by text", reason="bad_headers")
         try:
             body, read = _texts(params, ours=ours)
@@ -253,12 +253,3 @@ def _texts(params: object, *, ours: bool) -> tuple[str, Any]:
         return params, _UNREAD
     read = _decode(params)
     return params if params.isascii() and not _HUGE.search(params) else _encode(read), read
-
-
-def _are_headers(headers: object) -> bool:
-    if not isinstance(headers, (dict, Mapping)):  # dict first: the look at an ABC costs more
-        return False
-    for name, value in headers.items():  # noqa: SIM110 - half the time of all()
-        if not (isinstance(name, str) and isinstance(value, str)):
-            return False
-    return True

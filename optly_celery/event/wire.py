@@ -27,6 +27,16 @@ def must_be_text(body: str) -> bool:
     return _MARKER in body
 
 
+def are_headers(headers: object) -> bool:
+    """Whether these are texts by text."""
+    if not isinstance(headers, (dict, Mapping)):  # dict first: the look at an ABC costs more
+        return False
+    for name, value in headers.items():  # noqa: SIM110 - half the time of all()
+        if not (isinstance(name, str) and isinstance(value, str)):
+            return False
+    return True
+
+
 def headers_text(headers: Mapping[str, str] | None) -> str:
     """Headers as JSON; the SDK gives every event the same ones, so this is a lookup."""
     return "null" if headers is None else _headers_text(tuple(headers.items()))

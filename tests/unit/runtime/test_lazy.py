@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from optly_celery.runtime.lazy import once
+from optly_celery.runtime.lazy import lazy
 
 
 class Thing:
@@ -16,7 +16,7 @@ class Thing:
     def __init__(self, make):
         self._make = make
 
-    @once
+    @lazy
     def part(self):
         """What is made."""
         return self._make()
@@ -69,8 +69,8 @@ def test_one_may_ask_for_another_while_it_is_made():
     """The same thread does not wait for itself."""
 
     class Pair:
-        first = once(lambda self: [self.second])
-        second = once(lambda self: 2)  # noqa: ARG005 - as a method
+        first = lazy(lambda self: [self.second])
+        second = lazy(lambda self: 2)  # noqa: ARG005 - as a method
 
     assert Pair().first == [2]
 
