@@ -15,7 +15,7 @@ from typing import Any
 
 from parts import free_port, wait_for
 
-from optly_celery.demo.collector import Answer, Collector
+from optly_celery.testing.server import Answer, Server
 
 _HANG_S = 3600.0
 _VISITOR = re.compile(rb'"visitor-(\d+)"')
@@ -106,5 +106,5 @@ def _serve(port: int, latency_s: float, state: Any, seen: tuple[Any, Any, Any]) 
             times[int(found[1])] += 1
         return answer
 
-    with Collector(port=port, latency_s=latency_s, choose=choose, keep=False):
+    with Server(port=port, latency_s=latency_s, choose=choose, keep=False):
         signal.pause()

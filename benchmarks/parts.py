@@ -22,7 +22,7 @@ from typing import Any
 import requests
 from celery import Celery
 
-from optly_celery.demo.collector import Collector
+from optly_celery.testing.server import Server
 
 EVENTS_URL = "https://logx.optimizely.com/v1/events"
 HEADERS = {"Content-Type": "application/json"}
@@ -151,7 +151,7 @@ def _collect(latency_s: float, port: int, count: Any) -> None:
     def received(_method: str, _target: str, body: bytes) -> None:
         count.value += body.count(b'"uuid"')  # events: a batch has many
 
-    with Collector(port=port, latency_s=latency_s, choose=received, keep=False):
+    with Server(port=port, latency_s=latency_s, choose=received, keep=False):
         signal.pause()
 
 

@@ -14,8 +14,8 @@ from celery import Celery
 from optly_celery import dispatch
 from optly_celery.dead_letters.letter import DeadLetter
 from optly_celery.dead_letters.store import DeadLetters
-from optly_celery.demo.collector import Collector
 from optly_celery.event.event import Event
+from optly_celery.testing.server import Server
 
 from .conftest import celery_app
 from .support import US_URL, Broker, Worker, eventually, params_of, visitor_of
@@ -87,7 +87,7 @@ class Line:
         (directory / "broker").mkdir(parents=True)
         (directory / "celeryconfig.py").write_text(_POOL + config)
         self.broker = Broker(directory / "broker", appendonly="yes")
-        self.collector = Collector()
+        self.collector = Server()
         self.watch = Watch(self.broker.url)
         self._directory = directory
         self._settings = settings
@@ -173,7 +173,7 @@ def batch_of(*visitors: str) -> dict[str, Any]:
     return params_of() | {"visitors": [visitor_of(v, f"u-{v}") for v in visitors]}
 
 
-def taken(collector: Collector) -> Counter[str]:
+def taken(collector: Server) -> Counter[str]:
     """How often a collector answered 2xx to which event, by uuid."""
     # A copy: it is receiving.
     return Counter(uuids_in(r.body for r in list(collector.received) if r.answer.status == 204))

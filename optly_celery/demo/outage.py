@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from .collector import Answer
+from ..testing.server import Answer
 
 
 class Outage:

@@ -12,10 +12,10 @@ import select
 import sys
 
 from ..errors import OptlyCeleryError
-from .collector import Collector
+from ..testing.schema import strict_check
+from ..testing.server import Server
 from .ledger import uuids_in
 from .outage import Outage
-from .schema import strict_check
 
 _FLUSH_EVERY_S = 0.05
 
@@ -24,7 +24,7 @@ def serve(port: int, starts_at: int, lasts_s: float) -> None:
     """Collect until standard input ends."""
     try:
         outage = Outage(starts_at=starts_at, lasts_s=lasts_s)
-        collector = Collector(port=port, choose=outage, accepts=strict_check())
+        collector = Server(port=port, choose=outage, accepts=strict_check())
         collector.start()
     except OptlyCeleryError as exc:
         _say({"error": str(exc)})

@@ -16,9 +16,9 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from ..errors import OptlyCeleryError
-from .collector import Answer, Collector
+from ..testing.schema import strict_check
+from ..testing.server import Answer, Server
 from .ledger import uuids_of
-from .schema import strict_check
 
 _ACTIVATED = "campaign_activated"
 
@@ -61,7 +61,7 @@ class Results:
         return {"events": len(self._uuids), "refused": self._refused, "flags": flags}
 
 
-class StandIn(Collector):
+class StandIn(Server):
     """A strict collector that answers GET with its `Results`; keeps no requests."""
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:

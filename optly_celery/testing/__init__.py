@@ -5,10 +5,10 @@ asserts on it. ``delivering()``, or the fixture ``optly_collector``, has it deli
 stand-in for Optimizely that can be made to fail.
 """
 
-from ..demo.collector import Answer
 from .collector import CLOSE, HANG, Collector, delivering
 from .recorder import RecordingDispatcher, recording
 from .records import Conversion, Decision, read
+from .server import Answer
 
 __all__ = [
     "CLOSE",

@@ -5,21 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..deliver.delivery import Attempt, deliver
 from ..deliver.retry import RetryPolicy
 from ..deliver.transport import Transport
-from ..demo.collector import Answer
-from ..demo.collector import Collector as Server
-from ..demo.errors import DemoError
-from ..demo.schema import strict_check
-from ..errors import SettingsError
 from ..event.event import Event
 from ..event_dispatcher import diverted
 from .assertions import Recorded
 from .records import Conversion, Decision, read
+from .schema import strict_check
+from .server import Answer, Server
 
 CLOSE = Answer(None)
 """Close the connection without an answer."""
@@ -40,7 +37,7 @@ class Collector(Server, Recorded):
     """
 
     def __init__(self, *, strict: bool = True, host: str = "127.0.0.1", port: int = 0) -> None:
-        accepts = _strict_check() if strict else None
+        accepts = strict_check() if strict else None
         super().__init__(host=host, port=port, accepts=accepts)
         if accepts is not None:
             # The API asks for a header before it is strict; a test should not have to.
@@ -106,16 +103,6 @@ class _Keeper:
     def keep(self, event: Event, *, reason: str, **_: object) -> str:
         self._kept.append((event, reason))
         return str(len(self._kept))
-
-
-def _strict_check() -> Callable[[bytes], bool]:
-    try:
-        return strict_check()
-    except DemoError:
-        raise SettingsError(
-            "a strict collector needs jsonschema: pip install 'optly-celery[testing]', "
-            "or make it with strict=False"
-        ) from None
 
 
 def _json(body: bytes) -> object:

@@ -10,8 +10,8 @@ import json
 import signal
 from collections import deque
 
-from optly_celery.demo.collector import Answer, Collector
 from optly_celery.demo.ledger import uuids_in
+from optly_celery.testing.server import Answer, Server
 
 posts: list[tuple[int, list[str]]] = []
 script: deque[tuple[int, float]] = deque()
@@ -31,5 +31,5 @@ def choose(method: str, _target: str, body: bytes) -> Answer:
 
 
 if __name__ == "__main__":
-    with Collector(host="0.0.0.0", port=9000, choose=choose, keep=False):
+    with Server(host="0.0.0.0", port=9000, choose=choose, keep=False):
         signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -24,8 +24,8 @@ _MAX_HEADER_BYTES = 65_536
 _START_LIMIT_S = 10.0
 
 
-class CollectorError(OptlyCeleryError):
-    """The collector could not be started."""
+class CannotListenError(OptlyCeleryError):
+    """The port is taken, or not ours to take."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ Choice = Callable[[str, str, bytes], "Answer | None"]
 STRICT_HEADER = "x-optimizely-strict"
 
 
-class Collector:
-    """A server on loopback. Use it as a context manager.
+class Server:
+    """A collector on loopback. Use it as a context manager.
 
     For each request: the next scripted answer, else ``down``, else what ``choose`` says, else
     204, or 400 where the request asks for strictness and ``accepts`` says no to its body.
@@ -109,13 +109,13 @@ class Collector:
         """Listen.
 
         Raises:
-            CollectorError: the port is taken, or not ours to take.
+            CannotListenError: the port is taken, or not ours to take.
         """
         self._thread.start()
         self._started.wait(_START_LIMIT_S)
         if self._failed is not None:
             why = os.strerror(self._failed.errno) if self._failed.errno else self._failed.strerror
-            raise CollectorError(
+            raise CannotListenError(
                 f"cannot listen on {self._host}:{self._port} ({why}): "
                 "choose another port, or 0 for a free one"
             ) from self._failed
@@ -126,7 +126,7 @@ class Collector:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_START_LIMIT_S)
 
-    def __enter__(self) -> Collector:
+    def __enter__(self) -> Server:
         self.start()
         return self
 
