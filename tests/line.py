@@ -15,6 +15,7 @@ from optly_celery import dispatch
 from optly_celery.dead_letters.letter import DeadLetter
 from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.event.event import Event
+from optly_celery.event.payload import uuids_of
 from optly_celery.testing.server import Server
 
 from .conftest import celery_app
@@ -181,13 +182,7 @@ def taken(collector: Server) -> Counter[str]:
 
 def uuids_in(bodies: Iterable[bytes]) -> list[str]:
     """The uuids of all events in these bodies, in order, repeated where they are."""
-    return [
-        event["uuid"]
-        for body in bodies
-        for visitor in json.loads(body)["visitors"]
-        for snapshot in visitor["snapshots"]
-        for event in snapshot["events"]
-    ]
+    return [uuid for body in bodies for uuid in uuids_of(json.loads(body))]
 
 
 IMPATIENT = """\

@@ -12,9 +12,9 @@ import select
 import sys
 
 from ..errors import OptlyCeleryError
+from ..event.payload import uuids_of
 from ..testing.schema import strict_check
 from ..testing.server import Server
-from .ledger import uuids_in
 from .outage import Outage
 
 _FLUSH_EVERY_S = 0.05
@@ -36,7 +36,7 @@ def serve(port: int, starts_at: int, lasts_s: float) -> None:
         for request in collector.received[told:]:
             told += 1
             if request.method == "POST":
-                _say({"uuids": uuids_in(request.body), "status": request.answer.status})
+                _say({"uuids": uuids_of(request.params), "status": request.answer.status})
         sys.stdout.flush()
     collector.stop()
 

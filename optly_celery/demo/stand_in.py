@@ -16,11 +16,10 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from ..errors import OptlyCeleryError
+from ..event.payload import uuids_of
+from ..testing.records import Decision, read
 from ..testing.schema import strict_check
 from ..testing.server import Answer, Server
-from .ledger import uuids_of
-
-_ACTIVATED = "campaign_activated"
 
 
 class Results:
@@ -35,14 +34,11 @@ class Results:
     def take(self, params: Any) -> None:
         """Count what the Event API would take; again or not, as there an event counts once."""
         self._uuids.update(uuids_of(params))
-        for visitor in params["visitors"]:
-            for snapshot in visitor["snapshots"]:
-                for decision in snapshot.get("decisions", ()):
-                    told = decision.get("metadata", {})
-                    flag, variation = told.get("flag_key", ""), told.get("variation_key", "")
-                    self._chosen[flag][visitor["visitor_id"]] = variation
-                if any(event.get("key") != _ACTIVATED for event in snapshot["events"]):
-                    self._converted.add(visitor["visitor_id"])
+        for found in read(params):
+            if isinstance(found, Decision):
+                self._chosen[found.flag_key][found.user_id] = found.variation_key
+            else:
+                self._converted.add(found.user_id)
 
     def refuse(self) -> None:
         """Count a request that was answered 400."""

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..dead_letters.redis_url import address
 from ..errors import OptlyCeleryError
+from ..event.payload import uuids_of
 from ..runtime.process import runtime_of, stats
 from .errors import DemoError
 from .interrupt import Interrupt
-from .ledger import Books, Ledger, uuids_of
+from .ledger import Books, Ledger
 from .rig import Guide, Plan, Rig, rig
 from .shop import Shop, Stopwatch
 

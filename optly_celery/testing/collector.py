@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -56,7 +55,7 @@ class Collector(Server, Recorded):
     @property
     def events(self) -> list[Decision | Conversion]:
         taken = [r for r in list(self.received) if 200 <= (r.answer.status or 0) < 300]
-        return [found for request in taken for found in read(_json(request.body))]
+        return [found for request in taken for found in read(request.params)]
 
     @property
     def trouble(self) -> list[str]:
@@ -103,10 +102,3 @@ class _Keeper:
     def keep(self, event: Event, *, reason: str, **_: object) -> str:
         self._kept.append((event, reason))
         return str(len(self._kept))
-
-
-def _json(body: bytes) -> object:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import resources
 
 from ..errors import SettingsError
+from .server import json_of
 
 
 def strict_check() -> Callable[[bytes], bool]:
@@ -25,11 +26,4 @@ def strict_check() -> Callable[[bytes], bool]:
     schema = json.loads(resources.files(__package__).joinpath("event_api.json").read_bytes())
     # Not 2020-12, in which the schema means the same: SDK 3 and 4 hold jsonschema back at 3.2.
     validator = Draft7Validator(schema)
-
-    def accepts(body: bytes) -> bool:
-        try:
-            return bool(validator.is_valid(json.loads(body)))
-        except ValueError:
-            return False  # not JSON
-
-    return accepts
+    return lambda body: bool(validator.is_valid(json_of(body)))

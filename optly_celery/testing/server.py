@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import ssl
 import threading
@@ -17,10 +18,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from http import HTTPStatus
+from typing import Any
 
 from ..errors import OptlyCeleryError
 
-_MAX_HEADER_BYTES = 65_536
 _START_LIMIT_S = 10.0
 
 
@@ -52,6 +53,19 @@ class Received:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     answer: Answer
+
+    @property
+    def params(self) -> Any:
+        """The body as JSON; None where it is none."""
+        return json_of(self.body)
+
+
+def json_of(body: bytes) -> Any:
+    """What a body says; None where it is not JSON, as anybody may post to an open port."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 Choice = Callable[[str, str, bytes], "Answer | None"]

@@ -10,8 +10,8 @@ import json
 import signal
 from collections import deque
 
-from optly_celery.demo.ledger import uuids_in
-from optly_celery.testing.server import Answer, Server
+from optly_celery.event.payload import uuids_of
+from optly_celery.testing.server import Answer, Server, json_of
 
 posts: list[tuple[int, list[str]]] = []
 script: deque[tuple[int, float]] = deque()
@@ -26,7 +26,7 @@ def choose(method: str, _target: str, body: bytes) -> Answer:
     if method != "POST":
         return Answer(200, body=json.dumps(posts).encode())
     status, delay_s = script.popleft() if script else (204, 0.0)
-    posts.append((status, uuids_in(body)))
+    posts.append((status, uuids_of(json_of(body))))
     return Answer(status, {}, delay_s)
 
 
