@@ -1,4 +1,4 @@
-"""What became of each event of a run, from what was dispatched and what the endpoint received.
+"""What became of each event of a run, from what was dispatched and what the collector received.
 
 Pure: the tour brings the records, and nothing here trusts the dispatcher's or the worker's word.
 """
@@ -39,7 +39,7 @@ class Ledger:
 
 
 class Books:
-    """Takes in records as they come, in the order in which the endpoint answered."""
+    """Takes in records as they come, in the order in which the collector answered."""
 
     def __init__(self) -> None:
         self._latencies_s: list[float] = []

@@ -100,13 +100,13 @@ class _Watch:
 
     def __init__(self, books: Books, parts: Rig) -> None:
         self._books = books
-        self._endpoint = parts.endpoint
+        self._collector = parts.collector
         self._dead_letters = runtime_of(parts.app).dead_letters
         self.is_away = False
         self._known: set[str] = set()
 
     def look(self) -> None:
-        for uuids, status in self._endpoint.received():
+        for status, uuids in self._collector.posts():
             self._books.post(uuids, status)
             self.is_away = status == HTTPStatus.SERVICE_UNAVAILABLE
         for letter_id in set(self._dead_letters.ids()) - self._known:

@@ -71,14 +71,12 @@ def json_of(body: bytes) -> Any:
 Choice = Callable[[str, str, bytes], "Answer | None"]
 """Chooses an answer by method, target and body; None means the usual one."""
 
-STRICT_HEADER = "x-optimizely-strict"
-
 
 class Server:
     """A collector on loopback. Use it as a context manager.
 
     For each request: the next scripted answer, else ``down``, else what ``choose`` says, else
-    204, or 400 where the request asks for strictness and ``accepts`` says no to its body.
+    400 where ``accepts`` says no to its body, else 204.
     ``received`` grows by one entry a request, before its answer is sent; ``connections`` by one
     whenever a client connects.
     """
@@ -115,8 +113,13 @@ class Server:
         """Where to POST."""
         return f"http{'s' if self._tls else ''}://{self._host}:{self._port}/v1/events"
 
-    def script(self, *answers: Answer | int) -> None:
-        """Answer the next requests like this, in this order; a number is a status."""
+    def script(self, *answers: Answer | int, anew: bool = False) -> None:
+        """Answer the next requests like this, in this order; a number is a status.
+
+        After those that were scripted before, or ``anew``, in their place.
+        """
+        if anew:
+            self._script.clear()
         self._script.extend(Answer(a) if isinstance(a, int) else a for a in answers)
 
     def start(self) -> None:
@@ -193,7 +196,7 @@ class Server:
         method, target, _ = line.decode("latin-1").split(" ", 2)
         headers = {k.lower(): v for k, v in BytesParser().parsebytes(rest).items()}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        answer = self._answer(method, target, headers, body)
+        answer = self.answer(method, target, body)
         self.count += 1
         if self._keep:
             self.received.append(Received(time.monotonic(), method, target, headers, body, answer))
@@ -208,7 +211,8 @@ class Server:
         await writer.drain()
         return headers.get("connection", "").lower() != "close"
 
-    def _answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def answer(self, method: str, target: str, body: bytes) -> Answer:
+        """Decide on one request; called once for each, in the order in which they came."""
         if self._script:
             return self._script.popleft()
         if self.down is not None:
@@ -216,9 +220,7 @@ class Server:
         chosen = self.choose(method, target, body) if self.choose else None
         if chosen is not None:
             return chosen
-        strict = headers.get(STRICT_HEADER, "").lower() == "true"
-        refused = strict and self.accepts is not None and not self.accepts(body)
-        return Answer(400 if refused else 204)
+        return Answer(204 if self.accepts is None or self.accepts(body) else 400)
 
 
 def _phrase(status: int) -> str:
