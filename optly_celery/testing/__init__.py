@@ -5,10 +5,10 @@ asserts on it. ``delivering()``, or the fixture ``optly_collector``, has it deli
 stand-in for Optimizely that can be made to fail.
 """
 
-from .collector import CLOSE, HANG, Collector, delivering
+from .collector import Collector, delivering
 from .recorder import RecordingDispatcher, recording
 from .records import Conversion, Decision, read
-from .server import Answer
+from .server import CLOSE, HANG, Answer
 
 __all__ = [
     "CLOSE",

@@ -15,13 +15,7 @@ from ..event_dispatcher import diverted
 from .assertions import Recorded
 from .records import Conversion, Decision, read
 from .schema import strict_check
-from .server import Answer, Server
-
-CLOSE = Answer(None)
-"""Close the connection without an answer."""
-
-HANG = Answer(None, delay_s=3600.0)
-"""Take the request and never answer."""
+from .server import Server
 
 
 class Collector(Server, Recorded):

@@ -43,6 +43,13 @@ class Answer:
     body: bytes = field(default=b"", repr=False)
 
 
+CLOSE = Answer(None)
+"""Close the connection without an answer."""
+
+HANG = Answer(None, delay_s=3600.0)
+"""Take the request and never answer."""
+
+
 @dataclass(frozen=True)
 class Received:
     """One request: what came, when (``time.monotonic``), and what it was answered."""
