@@ -1,4 +1,4 @@
-"""A whole delivery line for tests: broker, worker, endpoint, and somebody who watches."""
+"""A whole delivery line for tests: broker, worker, collector, and somebody who watches."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Line:
                 dispatch(url, params_of(uuid=uuid))
 
     def taken(self) -> Counter[str]:
-        """How often the endpoint answered 2xx to which event, by uuid."""
+        """How often the collector answered 2xx to which event, by uuid."""
         return taken(self.collector)
 
     def all_delivered(self, uuids: Iterable[str], *, timeout_s: float = 60.0) -> Counter[str]:

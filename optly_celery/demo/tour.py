@@ -19,7 +19,7 @@ from .rig import Guide, Plan, Rig, rig
 from .shop import Shop, Stopwatch
 
 POISONED = 1
-"""How many events of a run the endpoint refuses."""
+"""How many events of a run the collector refuses."""
 
 _PATIENCE_S = 30.0  # far longer than the longest backoff of the demo's worker
 _LOOK_EVERY_S = 0.1

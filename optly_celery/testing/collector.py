@@ -1,4 +1,4 @@
-"""A strict stand-in for Optimizely, and delivery to it without broker and worker."""
+"""A strict collector for tests, and delivery to it without broker and worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for the Event API on loopback, which records what it receives and can misbehave.
+"""What every collector is: a server on loopback that records what it gets and can misbehave.
 
 HTTP/1.1 with kept connections, on an asyncio loop in a thread of its own, so that thousands of
 slow answers cost no threads and benchmarks measure the worker, not this.
@@ -80,7 +80,7 @@ Choice = Callable[[str, str, bytes], "Answer | None"]
 
 
 class Server:
-    """A collector on loopback. Use it as a context manager.
+    """Takes events in Optimizely's place. Use it as a context manager.
 
     For each request: the next scripted answer, else ``down``, else what ``choose`` says, else
     400 where ``accepts`` says no to its body, else 204.
