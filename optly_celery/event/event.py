@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import NotAnEventError
 from . import wire
 from .context import Context, identifier, take_apart
+from .payload import count_events
 from .summary import VERBS, summarise
 
 MAX_OBJECT_BYTES = 3_500_000
@@ -186,7 +187,7 @@ class Event:
     def event_count(self) -> int:
         """How many of the SDK's events (an impression, a conversion) this one holds."""
         if self._count < 0:
-            self._count = events_in(self._param("visitors"))
+            self._count = count_events(self._param("visitors"))
         return self._count
 
     @property
@@ -230,19 +231,6 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<Event {self.summary}>"
-
-
-def events_in(visitors: Any) -> int:
-    """How many of the SDK's events these visitors hold; 0 where they are none."""
-    # In plain loops: this is part of what a dispatch costs.
-    count = 0
-    for visitor in visitors if isinstance(visitors, list) else ():
-        snapshots = visitor.get("snapshots") if isinstance(visitor, dict) else None
-        for snapshot in snapshots if isinstance(snapshots, list) else ():
-            events = snapshot.get("events") if isinstance(snapshot, dict) else None
-            if isinstance(events, list):
-                count += len(events)
-    return count
 
 
 def _texts(params: object, *, ours: bool) -> tuple[str, Any]:
