@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from optly_celery import dispatch, flush, stats
-from optly_celery.demo.collector import Received
+from optly_celery.testing.server import Received
 
 from ..commands import invoke
 from ..conftest import celery_app
