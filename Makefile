@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sdks test-matrix test-slow test-docker check format benchmarks coverage clean
+.PHONY: help demo test test-sdks test-matrix test-slow test-docker check format benchmarks coverage \
+        clean same-python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +55,21 @@ benchmarks: $(VENV)/.dev ## the numbers in the README and in docs/
 clean: ## remove .venv and what tools left behind
 	rm -rf $(VENV) .nox build *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-$(VENV)/.made:
+# Where PYTHON is given, what .venv was made with has to be that one, and not a silent other.
+same-python:
+ifneq ($(origin PYTHON),file)
+	@[ ! -e $(VENV)/.made ] || { \
+	  which='import os, sys; print(sys.version.split()[0], "in", os.path.realpath(sys.base_prefix))'; \
+	  given=$$($(PYTHON) -c "$$which" 2>/dev/null || echo "none that runs"); \
+	  made=$$($(BIN)/python -c "$$which" 2>/dev/null || echo "gone since"); \
+	  [ "$$given" = "$$made" ] || { \
+	    echo "$(VENV) was made with another Python ($$made) than $(PYTHON) ($$given)." \
+	         "Give this one a directory of its own: make PYTHON=$(PYTHON) VENV=.venv-other" \
+	         "$(MAKECMDGOALS); or have $(VENV) made anew: make clean, and then this again." >&2; \
+	    exit 1; }; }
+endif
+
+$(VENV)/.made: | same-python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
 	       "Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
