@@ -5,6 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Two for each core: most tests wait, for processes that they start or for time to pass, and one for
+# each leaves the machine idle. Counted by getconf, which Linux and macOS have.
+WORKERS ?= $$((2 * $$(getconf _NPROCESSORS_ONLN)))
+PARALLEL = -n $(WORKERS) --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-sdks test-matrix test-slow test-docker check format benchmarks coverage \
         clean same-python
@@ -16,10 +21,10 @@ demo: $(VENV)/.demo ## install into .venv, then run the one-command tour
 	@$(BIN)/optly-celery demo
 
 test: $(VENV)/.dev ## every test that needs no container engine, but for the slow ones
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: $(VENV)/.dev ## the slow ones: outages, signals, brokers in trouble, examples from scratch
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs, the oldest Celery, Flask, Django, and Python 3.13
 	$(BIN)/nox --tags ci
