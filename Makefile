@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 # each leaves the machine idle. Counted by getconf, which Linux and macOS have.
 WORKERS ?= $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 PARALLEL = -n $(WORKERS) --dist worksteal
+# What runs pytest, where that is somebody else: CI, which reruns what failed.
+UNDER ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-sdks test-matrix test-slow test-docker check format benchmarks coverage \
@@ -21,10 +23,10 @@ demo: $(VENV)/.demo ## install into .venv, then run the one-command tour
 	@$(BIN)/optly-celery demo
 
 test: $(VENV)/.dev ## every test that needs no container engine, but for the slow ones
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(UNDER) $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: $(VENV)/.dev ## the slow ones: outages, signals, brokers in trouble, examples from scratch
-	$(BIN)/python -m pytest $(PARALLEL) -m slow
+	$(UNDER) $(BIN)/python -m pytest $(PARALLEL) -m slow
 
 test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs, the oldest Celery, Flask, Django, and Python 3.13
 	$(BIN)/nox --tags ci

@@ -99,3 +99,16 @@ def test_a_venv_whose_python_is_gone_is_told(project):
 
     assert done.returncode != 0
     assert "another Python (gone since)" in done.stderr
+
+
+@pytest.mark.parametrize("target", ["test", "test-slow"])
+def test_tests_run_on_two_workers_a_core(project, target):
+    """And under the program that is named."""
+    done = make(project, "-n", target, "UNDER=echo under")
+    (command,) = [line for line in done.stdout.splitlines() if "pytest" in line]
+    shown = subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert shown.startswith("under .venv/bin/")
+    assert f" -n {2 * os.sysconf('SC_NPROCESSORS_ONLN')} " in shown
