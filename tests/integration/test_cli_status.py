@@ -278,6 +278,7 @@ def test_what_is_no_message_is_told_and_listed(app, broker):
 
 
 def test_a_broker_that_is_away_has_nothing_to_list():
+    """An exit code of its own, so that a script does not take it for an empty list."""
     with celery_app(f"redis://127.0.0.1:{free_port()}/0") as app:
         done = invoke("unreadable", app=app)
     assert (done.exit_code, done.stdout) == (UNREACHABLE, "")

@@ -45,6 +45,7 @@ def test_threads_that_ask_at_once_get_the_same_one():
 
 
 def test_it_is_not_asked_for_again():
+    """What is made may be a connection or a file, of which there must not be two."""
     thing = Thing(object)
     assert thing.part is thing.part
 
@@ -76,4 +77,5 @@ def test_one_may_ask_for_another_while_it_is_made():
 
 
 def test_the_class_shows_what_it_is():
+    """``help`` finds the description without anything being made."""
     assert Thing.part.__doc__ == "What is made."
