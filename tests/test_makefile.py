@@ -101,7 +101,7 @@ def test_a_venv_whose_python_is_gone_is_told(project):
     assert "another Python (gone since)" in done.stderr
 
 
-@pytest.mark.parametrize("target", ["test", "test-slow"])
+@pytest.mark.parametrize("target", ["test", "test-slow", "coverage"])
 def test_tests_run_on_two_workers_a_core(project, target):
     """And under the program that is named."""
     done = make(project, "-n", target, "UNDER=echo under")
