@@ -137,6 +137,7 @@ def test_a_refused_connection_is_retried(tmp_path, line, uuid):
         "-c",
         "2",
         url_override=f"http://127.0.0.1:{port}/v1/events",
+        max_retries=100,  # three attempts may be over before it is there
     )
 
     task_id = deliver.apply_async((US_URL, "POST", params_of(uuid=uuid)), queue="elsewhere").id
