@@ -30,7 +30,7 @@ from parts import HEADERS, Worker, broker, free_port, params_of, say, table, wai
 
 from optly_celery import dispatch
 from optly_celery.celery import app as standalone
-from optly_celery.demo.collector import Answer, Collector
+from optly_celery.testing.server import Answer, Server
 
 LIMIT_S = 300.0
 _SPAWN = multiprocessing.get_context("spawn")
@@ -136,7 +136,7 @@ def _serve(port: int, directory: str, latency_s: float, status: int, count: Any)
         count.value += 1
         return Answer(status)
 
-    with Collector(port=port, latency_s=latency_s, choose=choose, keep=False, tls=tls):
+    with Server(port=port, latency_s=latency_s, choose=choose, keep=False, tls=tls):
         signal.pause()
 
 
