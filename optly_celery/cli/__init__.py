@@ -17,7 +17,6 @@ from .demo import demo
 from .exits import CommandGroup
 from .outbox import outbox
 from .status import status
-from .unreadable import unreadable
 
 __all__ = ["main", "optimizely"]
 
@@ -30,7 +29,7 @@ def optimizely(ctx: click.Context, **_: Any) -> None:
     """Look after the events on their way to Optimizely."""
 
 
-for command in (status, dead_letters, unreadable, outbox, demo):
+for command in (status, dead_letters, outbox, demo):
     optimizely.add_command(command)
 
 

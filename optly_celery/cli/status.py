@@ -65,7 +65,7 @@ def _print(facts: Facts) -> None:
     rows = [("broker", facts.broker), ("queue", waiting)]
     if facts.unreadable:
         name = ASIDE % facts.queue
-        rows.append(("unreadable", f"{facts.unreadable:,}, no messages: in the Redis list {name}"))
+        rows.append(("unreadable", f"{facts.unreadable:,}, waiting in {name} for a worker to keep"))
     if facts.workers is None:
         rows.append(("workers", _UNKNOWN))
     for worker in facts.workers or ():

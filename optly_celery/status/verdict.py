@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..broker_errors import in_words
-from ..errors import DeadLetterError, PublishError
+from ..errors import DeadLetterError
 from ..names import DELIVER_TASK
 from ..runtime.runtime import Runtime
-from ..worker.receive.receipt import ASIDE
 from .questions import (
     WorkerFacts,
     address,
@@ -32,10 +31,10 @@ class Facts:
     """What was found out. None means that it could not be; ``trouble`` says why, in sentences.
 
     ``unacked`` counts what workers hold of all queues of this Redis database, retries that wait
-    for their time included; ``unreadable`` what was in the queue and is no message, set aside;
-    ``parked`` what waits for endpoints that are paused, by endpoint. None where the broker is no
-    Redis. ``asked`` is the worker that alone was asked, if one was; of dead letters nothing is
-    known then.
+    for their time included; ``unreadable`` what was in the queue and is no message, and waits for
+    a worker to keep it as a dead letter; ``parked`` what waits for endpoints that are paused, by
+    endpoint. None where the broker is no Redis. ``asked`` is the worker that alone was asked, if
+    one was; of dead letters nothing is known then.
     """
 
     broker: str
@@ -150,21 +149,6 @@ def collect(runtime: Runtime, *, timeout_s: float, worker: str | None = None) ->
     except DeadLetterError as exc:
         asked.trouble.append(f"the dead letter store {exc}")
     return Facts(**facts, trouble=tuple(asked.trouble))
-
-
-def unreadable(runtime: Runtime, *, timeout_s: float) -> list[bytes]:
-    """What was in the queue and is no message, as it was, the oldest first; personal data.
-
-    Raises:
-        PublishError: the broker does not answer, or is no Redis.
-    """
-    try:
-        with bounded(runtime.app, timeout_s) as connection:
-            channel = connection.default_channel
-            found = channel.client.lrange(ASIDE % runtime.settings.queue, 0, -1)
-    except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
-        raise PublishError(f"the broker {in_words(exc)}", reason="broker_error") from None
-    return [bytes(item) for item in reversed(found)]
 
 
 @dataclass
