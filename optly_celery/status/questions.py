@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ..dead_letters.redis_url import address
 from ..names import DELIVER_TASK, PAUSES_COMMAND
 from ..worker.pause import parking
 from ..worker.receive.receipt import ASIDE
@@ -25,11 +26,13 @@ class WorkerFacts:
     paused: tuple[str, ...] = ()
 
 
-def address(app: Any) -> str:
-    """The broker's URL, its password masked."""
+def broker_address(app: Any) -> str:
+    """Where the broker is, the first one where the app has several."""
+    url = app.conf.broker_read_url or "amqp://localhost"  # as for Celery
+    first = str(url[0] if isinstance(url, (list, tuple)) else url)
     try:
-        return str(app.connection_for_read().as_uri())
-    except Exception:  # noqa: BLE001 - whose text may quote a part of the password
+        return address(first.partition(";")[0])
+    except ValueError:  # whose text may quote a part of the password
         return "with a URL that cannot be read"
 
 

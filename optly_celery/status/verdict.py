@@ -16,8 +16,8 @@ from ..names import DELIVER_TASK
 from ..runtime.runtime import Runtime
 from .questions import (
     WorkerFacts,
-    address,
     bounded,
+    broker_address,
     parked_counts,
     unacked,
     unreadable_count,
@@ -130,7 +130,7 @@ def collect(runtime: Runtime, *, timeout_s: float, worker: str | None = None) ->
         SettingsError: the configuration is wrong.
     """
     queue, dead = runtime.settings.queue, runtime.dead_letters
-    broker = address(runtime.app)
+    broker = broker_address(runtime.app)
     asked = _Asked()
     with asked.about(f"the broker {broker}"), bounded(runtime.app, timeout_s) as connection:
         connection.default_channel  # noqa: B018 - connects; other ways wait 2 s and try again

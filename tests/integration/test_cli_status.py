@@ -178,7 +178,7 @@ def test_a_broker_that_refuses_is_one_sentence(as_json):
         done = run(app, *as_json)
 
     assert done.exit_code == UNREACHABLE
-    assert "user:**@127.0.0.1" in done.stderr
+    assert "the broker redis://127.0.0.1:" in done.stderr
     assert "cannot be reached" in done.stderr
     assert "Check that it runs, and that broker_url" in done.stderr
     assert "secret" not in done.output
