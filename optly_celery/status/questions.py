@@ -14,7 +14,7 @@ from ..worker.receive.receipt import ASIDE
 
 
 @dataclass(frozen=True)
-class WorkerFacts:
+class WorkerStatus:
     """One worker that answered: whether it takes from the queue, and can run what it takes.
 
     ``paused`` names endpoints that it does not post to now, or only a little, with the reason.
@@ -86,7 +86,7 @@ def parked_counts(connection: Any, queue: str) -> dict[str, int] | None:
 
 def workers_of(
     app: Any, connection: Any, queue: str, timeout_s: float, names: list[str] | None
-) -> tuple[WorkerFacts, ...]:
+) -> tuple[WorkerStatus, ...]:
     """The workers that answer in time, of all or of those with these names, by name."""
     mailbox = app.control.mailbox(connection)
     mailbox.producer_pool = None  # it would take a connection without limits
@@ -102,7 +102,7 @@ def workers_of(
     able = [n for n, known in tasks.items() if DELIVER_TASK in (i.split(" ")[0] for i in known)]
     paused = _by_worker(mailbox.call(able, PAUSES_COMMAND, timeout=timeout_s)) if able else {}
     return tuple(
-        WorkerFacts(
+        WorkerStatus(
             name,
             any(item["name"] == queue for item in queues)
             # One that has paused shows the queue as not consumed.

@@ -36,7 +36,7 @@ def run_with_worker(app, *arguments):
     return run(app, *arguments, timeout_s=3)
 
 
-def facts(app):
+def found_in(app):
     """What ``--json`` tells."""
     return json.loads(run(app, "--json").stdout)
 
@@ -63,13 +63,13 @@ def test_what_waits_and_what_is_held_is_counted(app, broker, collector, make_wor
     for number in range(3):
         dispatch(US_URL, params_of(uuid=f"u-{number}"))
     broker.client().rpoplpush("optimizely", "optimizely\x06\x163")
-    before = facts(app)
+    before = found_in(app)
     collector.script(*[503] * 100)
     make_worker(broker.url, url_override=collector.url, retry_backoff=200)
     eventually(lambda: len(collector.received) >= 3)
 
     assert _counts(before) == (3, 0)
-    eventually(lambda: _counts(facts(app)) == (0, 3), what="all three held for a retry")
+    eventually(lambda: _counts(found_in(app)) == (0, 3), what="all three held for a retry")
 
 
 def test_no_worker_is_unhealthy(app, broker):
@@ -144,7 +144,7 @@ def test_an_app_with_a_key_prefix_sees_what_is_its_own(broker):
         keep(store(broker, key_prefix="shop."), 2, reason="not_https")
         broker.client().hset("shop.unacked", mapping={"1": "m", "2": "m"})
 
-        found = facts(app)
+        found = found_in(app)
 
     assert (found["waiting"], found["unacked"]) == (1, 2)
     assert found["dead_letters_by_reason"] == {"not_https": 1}
@@ -158,7 +158,7 @@ def test_letters_removed_for_their_age_are_told(app, broker):
     clock.now += 61
     keep(dead, 2)
 
-    assert facts(app)["dead_letters_expired"] == 1
+    assert found_in(app)["dead_letters_expired"] == 1
     assert "1 removed for their age" in run(app).stdout
 
 
@@ -253,7 +253,7 @@ def test_a_broker_other_than_redis_is_asked_through_kombu(broker):
     with celery_app("memory://", optly_dead_letter_url=broker.url) as app:
         dispatch(US_URL, params_of())
 
-        found = facts(app)
+        found = found_in(app)
 
     assert (found["waiting"], found["unacked"]) == (1, None)
     assert found["workers"] == []
@@ -270,5 +270,5 @@ def test_what_is_no_message_and_waits_to_be_kept_is_told(app, broker):
     told = run(app)
 
     assert "2, waiting in optimizely.unreadable for a worker to keep" in told.stdout
-    assert facts(app)["unreadable"] == 2
+    assert found_in(app)["unreadable"] == 2
     assert "visitor-1" not in told.output
