@@ -11,7 +11,7 @@ import click
 from celery.bin.base import handle_preload_options
 
 from ..version import __version__
-from .chosen_app import ChosenApp
+from .chosen_app import ChosenApp, named
 from .dead_letters import dead_letters
 from .demo import demo
 from .exits import CommandGroup
@@ -43,4 +43,4 @@ for command in (status, dead_letters, outbox, demo):
 @click.pass_context
 def main(ctx: click.Context, app: str | None) -> None:
     """Look after the events on their way to Optimizely."""
-    ctx.obj = ChosenApp(app)
+    ctx.obj = ChosenApp(lambda: named(app))
