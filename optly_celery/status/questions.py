@@ -64,24 +64,19 @@ def waiting(connection: Any, queue: str) -> int:
             raise
 
 
-def unacked(connection: Any) -> int | None:
-    """How many messages workers hold, of all queues of this Redis; None where it is no Redis."""
+def beside(connection: Any, queue: str) -> dict[str, Any]:
+    """What is in Redis beside the queue: unacked of all queues, unreadable, and parked by host.
+
+    Nothing where the broker is no Redis.
+    """
     channel = connection.default_channel
-    if not hasattr(channel, "unacked_key"):
-        return None
-    return int(channel.client.hlen(channel.unacked_key))
-
-
-def unreadable_count(connection: Any, queue: str) -> int | None:
-    """How much was in the queue and is no message; None where the broker is no Redis."""
-    channel = connection.default_channel
-    return int(channel.client.llen(ASIDE % queue)) if hasattr(channel, "unacked_key") else None
-
-
-def parked_counts(connection: Any, queue: str) -> dict[str, int] | None:
-    """How many messages wait for each paused endpoint; None where the broker is no Redis."""
-    channel = connection.default_channel
-    return parking.counts(channel, queue) if parking.can_park(channel) else None
+    if not parking.can_park(channel):
+        return {}
+    return {
+        "unacked": int(channel.client.hlen(channel.unacked_key)),
+        "unreadable": int(channel.client.llen(ASIDE % queue)),
+        "parked": parking.counts(channel, queue),
+    }
 
 
 def workers_of(

@@ -16,11 +16,9 @@ from ..names import DELIVER_TASK
 from ..runtime.runtime import Runtime
 from .questions import (
     WorkerStatus,
+    beside,
     bounded,
     broker_address,
-    parked_counts,
-    unacked,
-    unreadable_count,
     waiting,
     workers_of,
 )
@@ -135,9 +133,7 @@ def collect(runtime: Runtime, *, timeout_s: float, worker: str | None = None) ->
     with asked.about(f"the broker {broker}"), bounded(runtime.app, timeout_s) as connection:
         connection.default_channel  # noqa: B018 - connects; other ways wait 2 s and try again
         asked.found["waiting"] = waiting(connection, queue)
-        asked.found["unacked"] = unacked(connection)
-        asked.found["unreadable"] = unreadable_count(connection, queue)
-        asked.found["parked"] = parked_counts(connection, queue)
+        asked.found |= beside(connection, queue)
         with asked.about("workers could not be asked: the broker"):
             names = [worker] if worker else None
             asked.found["workers"] = workers_of(runtime.app, connection, queue, timeout_s, names)
