@@ -49,6 +49,7 @@ class KeepSetAside(bootsteps.StartStopStep):  # type: ignore[misc]
         self._list = ASIDE % self._queue
         self._passed_over = 0
         self._not_before_s = 0.0
+        self._told = ""
         self._looking = False
 
     def start(self, consumer: Any) -> None:
@@ -86,12 +87,14 @@ class KeepSetAside(bootsteps.StartStopStep):  # type: ignore[misc]
             for item in reversed(found):
                 keep(self._consumer.app, item)
                 self._ask("LREM", -1, item)
-            if not found:
+            if found or not self._passed_over:
+                self._told = ""
+            else:  # only what was passed over is left: from the start again
                 self._passed_over = 0
         except DeadLetterError as exc:
-            self._pass_over(str(exc))
+            self._pass_over(f"what is no message stays in {self._list}: {exc}")
         except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
-            self._pass_over(f"the broker {in_words(exc)}")
+            self._pass_over(f"no look at what was set aside in {self._list} ({in_words(exc)})")
         finally:
             self._looking = False
         if len(found) == _PORTION:
@@ -100,7 +103,9 @@ class KeepSetAside(bootsteps.StartStopStep):  # type: ignore[misc]
     def _pass_over(self, why: str) -> None:
         self._passed_over += 1
         self._not_before_s = time.monotonic() + _AGAIN_S
-        logger.warning("what is no message stays in the Redis list %s: %s", self._list, why)
+        if why != self._told:  # once, not twice a minute for as long as it lasts
+            logger.warning("%s", why)
+        self._told = why
 
     def _is_wanted(self) -> bool:
         """Whether the connection stands, and nobody has told this worker to leave the queue."""

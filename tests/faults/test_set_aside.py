@@ -109,7 +109,7 @@ def test_a_store_elsewhere_that_is_away_for_a_while_leaves_it_in_the_list(line, 
         client = line.broker.client()
         worker = line.work("-c", "2", dead_letter_url=elsewhere.url)
         client.lpush("optimizely", *ODD.values())
-        eventually(lambda: "stays in the Redis list" in worker.output())
+        eventually(lambda: "what is no message stays in" in worker.output())
         line.dispatch(["next"])
         line.all_delivered(["next"])
         assert client.llen(LIST) == len(ODD)
@@ -192,6 +192,38 @@ def test_one_that_cannot_be_kept_does_not_stop_the_others(step, monkeypatch):
         made.start(made._consumer)
     assert client.llen("shop:" + LIST) == 0
     assert len(dead.ids()) == 31
+
+
+def test_a_full_store_leaves_it_in_the_list(step, caplog):
+    """Said once, however often it is tried; kept when there is room again."""
+    made, client, dead = step
+    client.lpush("shop:" + LIST, b"odd")
+    client.config_set("maxmemory", 1)
+    try:
+        for _ in range(4):
+            made.start(made._consumer)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert (len(dead.ids()), client.llen("shop:" + LIST)) == (0, 1)
+    assert caplog.text.count("what is no message stays in") == 1
+
+    for _ in range(2):
+        made.start(made._consumer)
+    assert (len(dead.ids()), client.llen("shop:" + LIST)) == (1, 0)
+
+
+def test_a_broker_that_refuses_the_look_ends_nothing(step, monkeypatch, caplog):
+    """It is looked again, later."""
+    made, client, dead = step
+    client.set("shop:" + LIST, "of the wrong type")
+    made.start(made._consumer)
+    assert "no look at what was set aside in optimizely.unreadable" in caplog.text
+
+    client.delete("shop:" + LIST)
+    client.lpush("shop:" + LIST, b"odd")
+    for _ in range(2):
+        made.start(made._consumer)
+    assert (len(dead.ids()), client.llen("shop:" + LIST)) == (1, 0)
 
 
 def test_a_queue_that_a_person_has_cancelled_is_left_alone(step):
