@@ -5,8 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Two for each core: most tests wait, for processes that they start or for time to pass, and one for
+# each leaves the machine idle. Counted by getconf, which Linux and macOS have.
+WORKERS ?= $$((2 * $$(getconf _NPROCESSORS_ONLN)))
+PARALLEL = -n $(WORKERS) --dist worksteal
+# What runs pytest, where that is somebody else: CI, which reruns what failed.
+UNDER ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sdks test-matrix test-slow test-docker check format benchmarks coverage clean
+.PHONY: help demo test test-sdks test-matrix test-slow test-docker check format benchmarks coverage \
+        clean same-python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,10 +23,10 @@ demo: $(VENV)/.demo ## install into .venv, then run the one-command tour
 	@$(BIN)/optly-celery demo
 
 test: $(VENV)/.dev ## every test that needs no container engine, but for the slow ones
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not slow"
+	$(UNDER) $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: $(VENV)/.dev ## the slow ones: outages, signals, brokers in trouble, examples from scratch
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m slow
+	$(UNDER) $(BIN)/python -m pytest $(PARALLEL) -m slow
 
 test-sdks: $(VENV)/.dev ## the tests that matter against older SDKs, the oldest Celery, Flask, Django, and Python 3.13
 	$(BIN)/nox --tags ci
@@ -39,8 +47,9 @@ format: $(VENV)/.dev ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-coverage: $(VENV)/.dev ## the tests, and what they do not reach
-	$(BIN)/coverage run -m pytest
+coverage: $(VENV)/.dev ## what make test runs, and what it does not reach; fails below a floor
+	$(BIN)/coverage erase
+	$(UNDER) $(BIN)/coverage run -m pytest $(PARALLEL) -m "not slow"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -54,7 +63,21 @@ benchmarks: $(VENV)/.dev ## the numbers in the README and in docs/
 clean: ## remove .venv and what tools left behind
 	rm -rf $(VENV) .nox build *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-$(VENV)/.made:
+# Where PYTHON is given, what .venv was made with has to be that one, and not a silent other.
+same-python:
+ifneq ($(origin PYTHON),file)
+	@[ ! -e $(VENV)/.made ] || { \
+	  which='import os, sys; print(sys.version.split()[0], "in", os.path.realpath(sys.base_prefix))'; \
+	  given=$$($(PYTHON) -c "$$which" 2>/dev/null || echo "none that runs"); \
+	  made=$$($(BIN)/python -c "$$which" 2>/dev/null || echo "gone since"); \
+	  [ "$$given" = "$$made" ] || { \
+	    echo "$(VENV) was made with another Python ($$made) than $(PYTHON) ($$given)." \
+	         "Give this one a directory of its own: make PYTHON=$(PYTHON) VENV=.venv-other" \
+	         "$(MAKECMDGOALS); or have $(VENV) made anew: make clean, and then this again." >&2; \
+	    exit 1; }; }
+endif
+
+$(VENV)/.made: | same-python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "This needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
 	       "Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }

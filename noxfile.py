@@ -7,6 +7,7 @@ Python that is not there is left out.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import nox
@@ -22,6 +23,8 @@ CELERIES = {
     "5.5": ("celery[redis]==5.5.*", "kombu==5.5.*"),
     "5.6": ("celery[redis]==5.6.*", "kombu==5.6.*"),
 }
+
+WORKERS = str(2 * (os.cpu_count() or 1))  # as in the Makefile, for the same reason
 
 PYTEST = ("python", "-m", "pytest", "-W", "ignore::DeprecationWarning", "-m", "not slow")
 CELERY_TESTS = (
@@ -53,7 +56,7 @@ def celery(session: nox.Session, version: str) -> None:
     """Dispatcher, worker, retries and monitoring events on older Celery."""
     session.install("-e", ".[embedded]", "optimizely-sdk>=5", "jsonschema", *TOOLS)
     session.install(*CELERIES[version])
-    session.run(*PYTEST, "-n", "4", *CELERY_TESTS, *session.posargs)
+    session.run(*PYTEST, "-n", WORKERS, *CELERY_TESTS, *session.posargs)
 
 
 @nox.session(tags=["ci"])
@@ -61,7 +64,7 @@ def oldest(session: nox.Session) -> None:
     """The oldest Celery, Flask and Django that are supported, together."""
     session.install("-e", ".[demo]", "flask==2.3.*", "werkzeug<3", "django==4.2.*", *TOOLS)
     session.install(*CELERIES["5.4"])
-    session.run(*PYTEST, "-n", "4", *CELERY_TESTS, "tests/contrib", *session.posargs)
+    session.run(*PYTEST, "-n", WORKERS, *CELERY_TESTS, "tests/contrib", *session.posargs)
 
 
 @nox.session
@@ -70,7 +73,7 @@ def python(session: nox.Session) -> None:
     """What differs between Pythons: threads, forks, exits, files left open."""
     session.install("-e", ".[dev]")
     session.run(
-        *PYTEST, "-n", "2",
+        *PYTEST, "-n", WORKERS,
         "tests/unit", "tests/servers", "tests/integration/test_fork_safety.py",
         "tests/integration/test_client.py", *session.posargs,
     )  # fmt: skip

@@ -26,7 +26,7 @@ def optly_events() -> Iterator[RecordingDispatcher]:
 
 @pytest.fixture
 def optly_collector() -> Iterator[Collector]:
-    """A strict stand-in for Optimizely, to which the test's events are delivered; no broker."""
+    """A strict collector, to which the test's events are delivered; no broker, no network."""
     from optly_celery.testing import Collector, delivering  # noqa: PLC0415 - see above
 
     with Collector() as collector, delivering(collector):

@@ -24,7 +24,7 @@ from optimizely.event.event_processor import ForwardingEventProcessor
 from parts import broker, plain, say, send
 
 from optly_celery import EventDispatcher
-from optly_celery.demo import ledger
+from optly_celery.event.payload import uuids_of
 
 
 class PlainDispatcher:
@@ -44,7 +44,7 @@ def events_in(client: redis.Redis, queue: str) -> int:
         args = json.loads(body)[0]
         # [url, params, headers] of the plain task; [url, verb, params] of ours, as text if a batch
         params = next((value for value in args if isinstance(value, dict)), None)
-        found += len(ledger.uuids_of(params or json.loads(args[2])))
+        found += len(uuids_of(params or json.loads(args[2])))
     return found
 
 

@@ -31,13 +31,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from collector import CountingCollector
 from parts import (
     EVENTS_URL,
     HEADERS,
     Worker,
     Workers,
     broker,
-    collector,
     median_round,
     params_of,
     plain,
@@ -160,41 +160,42 @@ class Filler:
 def drain(
     way: Way, url: str, filler: Filler, latency_ms: int, options: argparse.Namespace
 ) -> dict[str, float]:
-    with collector(latency_ms / 1000) as (target, received):
+    with CountingCollector(latency_ms / 1000) as collector:
         count = options.events
         if way.is_plain and latency_ms:
             count = min(count, int(PLAIN_PER_S * options.seconds * 10 / latency_ms))
         if way.batches:
             count *= 10
-        filler.fill(way, target, count)
-        env = {"OPTLY_BROKER_URL": url, "OPTLY_URL_OVERRIDE": target, "PLAIN_BROKER_URL": url}
+        filler.fill(way, collector.url, count)
+        env = {"OPTLY_BROKER_URL": url, "OPTLY_URL_OVERRIDE": collector.url}
+        env["PLAIN_BROKER_URL"] = url
         app = "parts:plain" if way.is_plain else "optly_celery"
         with Workers(way.workers, app, *way.options, env=env) as w:
-            return window(w, received, count, options.seconds)
+            return window(w, collector, count, options.seconds)
 
 
 def end_to_end(url: str, filler: Filler, latency_ms: int, count: int) -> dict[str, float]:
     """Dispatch in this process while the worker delivers; from first to last."""
     filler.empty()
     filler.use("outbox")
-    with collector(latency_ms / 1000) as (target, received):
-        env = {"OPTLY_BROKER_URL": url, "OPTLY_URL_OVERRIDE": target}
+    with CountingCollector(latency_ms / 1000) as collector:
+        env = {"OPTLY_BROKER_URL": url, "OPTLY_URL_OVERRIDE": collector.url}
         with Worker("optly_celery", env=env) as worker:
             events = [params_of(i) for i in range(count)]
             dispatch(EVENTS_URL, params_of(count), headers=HEADERS)  # one to see it ready
-            while received.value < 1:
+            while collector.events < 1:
                 time.sleep(0.05)
             cpu_before, own_before = worker.cpu_s(), time.process_time()
             start_s = time.perf_counter()
             for params in events:
                 dispatch(EVENTS_URL, params, headers=HEADERS)
             deadline = time.perf_counter() + 120
-            while received.value <= count and time.perf_counter() < deadline:
+            while collector.events <= count and time.perf_counter() < deadline:
                 time.sleep(0.005)
             took_s = time.perf_counter() - start_s
             cpu_s = worker.cpu_s() - cpu_before + time.process_time() - own_before
-            if received.value <= count:
-                raise SystemExit(f"{received.value} of {count} arrived: {stats()}")
+            if collector.events <= count:
+                raise SystemExit(f"{collector.events} of {count} arrived: {stats()}")
             memory = round(worker.rss_mb(), 1)
     close(5)
     return {
@@ -204,15 +205,17 @@ def end_to_end(url: str, filler: Filler, latency_ms: int, count: int) -> dict[st
     }
 
 
-def window(worker: Workers, received: Any, count: int, limit_s: float) -> dict[str, float]:
+def window(
+    worker: Workers, collector: CountingCollector, count: int, limit_s: float
+) -> dict[str, float]:
     """Look at the worker when a tenth of the events have arrived, and when nine tenths have."""
 
     def reach(goal: float, deadline: float) -> tuple[float, int, float]:
-        while received.value < goal and time.perf_counter() < deadline:
+        while collector.events < goal and time.perf_counter() < deadline:
             if not worker.is_alive():
                 raise SystemExit(f"the worker died:\n{worker.log()}")
             time.sleep(0.005)
-        return time.perf_counter(), received.value, worker.cpu_s()
+        return time.perf_counter(), collector.events, worker.cpu_s()
 
     start_s, first, cpu_before = reach(min(count * 0.1, 500), time.perf_counter() + 60)
     end_s, last, cpu_after = reach(count * 0.9, time.perf_counter() + limit_s)

@@ -1,8 +1,8 @@
-"""What an outage of the endpoint costs: this package's worker, and the plain task's with retries.
+"""What an outage of the collector costs: this package's worker, and the plain task's with retries.
 
     python benchmarks/outage.py [--events 100000] [--seconds 60] [--rounds N] [--only plain]
 
-A queue is filled with single tasks, and a worker delivers them. In each round the endpoint is well
+A queue is filled with single tasks, and a worker delivers them. In each round the collector is well
 for ``--window`` seconds, then answers 503, then refuses connections, then hangs, for a third of
 ``--seconds`` each, and then is well again. Printed are, for each worker:
 
@@ -32,7 +32,7 @@ from typing import Any
 import redis
 import requests
 from celery import Celery
-from faulty import Endpoint, State
+from collector import CountingCollector, State
 from parts import EVENTS_URL, HEADERS, Worker, broker, fill_with_copies, params_of, say, table
 
 from optly_celery import dispatch
@@ -103,14 +103,17 @@ def main() -> None:
     options = parse()
     rows = []
     for way in [options.only] if options.only else WAYS:
-        with broker() as url, Endpoint(options.events, options.latency / 1000) as endpoint:
+        with (
+            broker() as url,
+            CountingCollector(options.latency / 1000, watched=options.events) as collector,
+        ):
             say(f"{way}: filling the queue with {options.events:,} events")
-            fill(way, url, endpoint.url, options.events)
+            fill(way, url, collector.url, options.events)
             app = "outage:plain" if way == "plain" else "optly_celery"
-            env = {"OPTLY_BROKER_URL": url, "OPTLY_URL_OVERRIDE": endpoint.url}
+            env = {"OPTLY_BROKER_URL": url, "OPTLY_URL_OVERRIDE": collector.url}
             env |= {"PLAIN_BROKER_URL": url, "PYTHONPATH": "."}
             with Worker(app, "--loglevel", "error", *options.worker, env=env) as worker:
-                found = Measurement(worker, url, endpoint, options).all_rounds(way)
+                found = Measurement(worker, url, collector, options).all_rounds(way)
             rows.append([way, *found.row()])
     print(table(HEAD, rows))
 
@@ -121,7 +124,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of an outage")
     parser.add_argument("--window", type=float, default=8.0, help="seconds that a rate is taken of")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--latency", type=int, default=60, metavar="MS", help="of the endpoint")
+    parser.add_argument("--latency", type=int, default=60, metavar="MS", help="of the collector")
     parser.add_argument("--drain", type=float, default=0.0, help="wait so long for an empty queue")
     parser.add_argument("--only", choices=WAYS)
     parser.add_argument("worker", nargs="*", metavar="-- WORKER OPTION")
@@ -143,50 +146,50 @@ class Measurement:
     """Rounds of well and away with one worker, while its memory and messages are watched."""
 
     def __init__(
-        self, worker: Worker, url: str, endpoint: Endpoint, options: argparse.Namespace
+        self, worker: Worker, url: str, collector: CountingCollector, options: argparse.Namespace
     ) -> None:
-        self._worker, self._endpoint, self._options = worker, endpoint, options
+        self._worker, self._collector, self._options = worker, collector, options
         self._client = redis.Redis.from_url(url)
         self.found = Figures()
 
     def all_rounds(self, way: str) -> Figures:
-        self._until(lambda: self._endpoint.delivered() > 500, 120)
+        self._until(lambda: self._collector.delivered() > 500, 120)
         for number in range(self._options.rounds):
             self._round(is_first=number == 0)
             say(f"{way}, round {number + 1} of {self._options.rounds}: {self.found}")
         if self._options.drain:
             self._until(self._is_empty, self._options.drain, every_s=2.0)
             if self._is_empty():
-                self.found.lost, self.found.twice = self._endpoint.lost_and_twice()
+                self.found.lost, self.found.twice = self._collector.lost_and_twice()
         return self.found
 
     def _round(self, *, is_first: bool) -> None:
-        options, endpoint, found = self._options, self._endpoint, self.found
+        options, collector, found = self._options, self._collector, self.found
         self._rate(found.healthy, found.healthy_cpu_ms)
         if is_first:
             found.idle_mb = found.most_mb = self._worker.rss_mb()
 
         down = time.monotonic()
         for part, state in enumerate((State.ANSWERS_503, State.REFUSES, State.HANGS), 1):
-            endpoint.become(state)
+            collector.become(state)
             self._watch(min(down + 2, down + part * options.seconds / 3))
             self._watch(down + part * options.seconds / 3, count_unacked=True)
         found.last_mb = self._worker.rss_mb()
-        endpoint.become(State.WELL)
+        collector.become(State.WELL)
         healed = time.monotonic()
         # Those refused are not seen; those of the first two seconds were under way.
-        asked = endpoint.asked(down + 2, healed)
+        asked = collector.asked(down + 2, healed)
         found.asked_per_s = max(found.asked_per_s, asked / (options.seconds - 2))
-        found.failed.append(endpoint.asked(down, healed))
+        found.failed.append(collector.asked(down, healed))
 
-        self._until(lambda: endpoint.delivered(healed) > 0, FIRST_DELIVERY_LIMIT_S)
-        found.first_s.append(endpoint.first(healed) - healed)
+        self._until(lambda: collector.delivered(healed) > 0, FIRST_DELIVERY_LIMIT_S)
+        found.first_s.append(collector.first(healed) - healed)
         self._rate(found.after, found.after_cpu_ms)
 
     def _rate(self, per_s: list[float], cpu_ms: list[float]) -> None:
         began, cpu_s = time.monotonic(), self._worker.cpu_s()
         self._watch(began + self._options.window)
-        count, took_s = self._endpoint.delivered(began), time.monotonic() - began
+        count, took_s = self._collector.delivered(began), time.monotonic() - began
         per_s.append(count / took_s)
         cpu_ms.append(1000 * (self._worker.cpu_s() - cpu_s) / max(count, 1))
 

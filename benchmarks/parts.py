@@ -1,12 +1,10 @@
-"""What the benchmarks share: a broker, events, a collector, worker processes, the plain task."""
+"""What the benchmarks share: a broker, events, worker processes, the plain task."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -21,8 +19,6 @@ from typing import Any
 
 import requests
 from celery import Celery
-
-from optly_celery.demo.collector import Collector
 
 EVENTS_URL = "https://logx.optimizely.com/v1/events"
 HEADERS = {"Content-Type": "application/json"}
@@ -130,49 +126,6 @@ def broker() -> Iterator[str]:
             yield f"redis://127.0.0.1:{server.port}/0"
         finally:
             server.stop()
-
-
-@contextlib.contextmanager
-def collector(latency_s: float) -> Iterator[tuple[str, Any]]:
-    """A collector in a process of its own; gives its URL and a counter of the events it got."""
-    spawn = multiprocessing.get_context("spawn")
-    count, port = spawn.Value(ctypes.c_long, 0), free_port()
-    process = spawn.Process(target=_collect, args=(latency_s, port, count), daemon=True)
-    process.start()
-    try:
-        wait_for(port)
-        yield f"http://127.0.0.1:{port}/v1/events", count
-    finally:
-        process.kill()
-        process.join()
-
-
-def _collect(latency_s: float, port: int, count: Any) -> None:
-    def received(_method: str, _target: str, body: bytes) -> None:
-        count.value += body.count(b'"uuid"')  # events: a batch has many
-
-    with Collector(port=port, latency_s=latency_s, choose=received, keep=False):
-        signal.pause()
-
-
-@contextlib.contextmanager
-def flower(broker_url: str) -> Iterator[str]:
-    """Flower for the standalone app; gives the URL of its API."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "optly_celery", "flower", f"--port={port}"],
-        env=os.environ
-        | {"OPTLY_BROKER_URL": broker_url, "FLOWER_UNAUTHENTICATED_API": "true"}
-        | {"FLOWER_ADDRESS": "127.0.0.1", "FLOWER_INSPECT_TIMEOUT": "100"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(port)
-        yield f"http://127.0.0.1:{port}/api"
-    finally:
-        process.kill()
-        process.wait()
 
 
 def wait_for(port: int) -> None:

@@ -11,23 +11,29 @@ An option after ``--`` goes to every worker.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import requests
+from collector import CountingCollector
 from parts import (
     EVENTS_URL,
     HEADERS,
     Worker,
     broker,
-    collector,
-    flower,
+    free_port,
     params_of,
     say,
     table,
+    wait_for,
 )
 
 from optly_celery import dispatch, stats
@@ -63,16 +69,36 @@ def look(url: str, directory: str, pool: str, options: argparse.Namespace) -> di
     if stats()["dropped"]:
         raise SystemExit(f"the queue was not filled: {stats()}")
     arguments = ["--pool", name, "--concurrency", size, *options.worker]
-    with collector(options.latency / 1000) as (target, received), flower(url) as api:
-        env = {"OPTLY_BROKER_URL": url, "OPTLY_URL_OVERRIDE": target}
+    with CountingCollector(options.latency / 1000) as collector, flower(url) as api:
+        env = {"OPTLY_BROKER_URL": url, "OPTLY_URL_OVERRIDE": collector.url}
         with Worker("optly_celery", *arguments, env=env) as worker:
             deadline = time.monotonic() + LIMIT_S
-            while received.value < options.events and time.monotonic() < deadline:
+            while collector.events < options.events and time.monotonic() < deadline:
                 if not worker.is_alive():
                     raise SystemExit(f"the worker died:\n{worker.log()}")
                 time.sleep(0.05)
             states = settled(api, options.events)
-        return {"delivered": received.value, "shown": sum(states.values()), **states}
+        return {"delivered": collector.events, "shown": sum(states.values()), **states}
+
+
+@contextlib.contextmanager
+def flower(broker_url: str) -> Iterator[str]:
+    """Flower for the standalone app; gives the URL of its API."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "optly_celery", "flower", f"--port={port}"],
+        env=os.environ
+        | {"OPTLY_BROKER_URL": broker_url, "FLOWER_UNAUTHENTICATED_API": "true"}
+        | {"FLOWER_ADDRESS": "127.0.0.1", "FLOWER_INSPECT_TIMEOUT": "100"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(port)
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def settled(api: str, wanted: int) -> Counter[str]:

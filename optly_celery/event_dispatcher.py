@@ -10,7 +10,6 @@ from typing import Any
 
 from .celery_app import current_app
 from .errors import NotAnEventError, OutboxError, PublishError, SettingsError
-from .event.batch import Part, put_together
 from .event.event import Event
 from .runtime.process import runtime_of, tally
 from .runtime.runtime import Runtime
@@ -64,9 +63,9 @@ class AppDispatcher:
         """As `EventDispatcher.dispatch_event`."""
         _dispatch(event, self._app)
 
-    def dispatch_part(self, part: Part) -> None:
-        """As `dispatch_event`, for an event that has been checked and taken apart already."""
-        _dispatch_part(part, self._app)
+    def accept(self, event: Event) -> None:
+        """As `dispatch_event`, for an event that has been checked already."""
+        _take(event, self._app)
 
 
 dispatch_event = EventDispatcher.dispatch_event
@@ -87,19 +86,19 @@ def diverted(to: Callable[[Event], None]) -> Iterator[None]:
         _diverted_to = before
 
 
-def way_for_parts(dispatcher: Any) -> Callable[[Part], None] | None:
-    """What takes events that have been checked and taken apart already, instead of ``dispatcher``.
+def way_for_events(dispatcher: Any) -> Callable[[Event], None] | None:
+    """What takes events that have been checked already, instead of ``dispatcher``.
 
     None where that is not one of ours.
     """
     if type(dispatcher) is AppDispatcher:
-        return dispatcher.dispatch_part
-    return _dispatch_part if dispatcher.dispatch_event is dispatch_event else None
+        return dispatcher.accept
+    return _take if dispatcher.dispatch_event is dispatch_event else None
 
 
-def _dispatch_part(part: Part, app: Callable[[], Any] = current_app) -> None:
+def _take(event: Event, app: Callable[[], Any] = current_app) -> None:
     try:
-        _accept(part, app)
+        _accept(event, app)
     except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
         count_unexpected(exc)
 
@@ -129,16 +128,16 @@ def _enqueue(
     _accept(event, app)
 
 
-def _accept(event: Event | Part, app: Callable[[], Any]) -> None:
+def _accept(event: Event, app: Callable[[], Any]) -> None:
     divert = _diverted_to
     if divert is not None:
-        divert(_whole(event))
+        divert(event)
         tally().publish()
     else:
         _publish_or_store(event, app)
 
 
-def _publish_or_store(event: Event | Part, app: Callable[[], Any]) -> None:
+def _publish_or_store(event: Event, app: Callable[[], Any]) -> None:
     try:
         runtime = runtime_of(app())
         settings = runtime.settings
@@ -155,7 +154,7 @@ def _publish_or_store(event: Event | Part, app: Callable[[], Any]) -> None:
     if store is not None and (always or store.relay.in_trouble):
         try:
             store.put(event)
-            tally().store(store.facts)
+            tally().store(store.waiting)
             return
         except OutboxError as exc:
             # Full is full; and a broker in trouble would only hold up the caller.
@@ -163,29 +162,25 @@ def _publish_or_store(event: Event | Part, app: Callable[[], Any]) -> None:
                 _drop(exc.reason, exc)
                 return
     try:
-        publisher.publish(_whole(event))
+        publisher.publish(event)
         tally().publish()
     except PublishError as exc:
         if eager or not _stored_instead(runtime, event, exc):
             _drop(exc.reason, exc)
 
 
-def _stored_instead(runtime: Runtime, event: Event | Part, exc: PublishError) -> bool:
+def _stored_instead(runtime: Runtime, event: Event, exc: PublishError) -> bool:
     store = runtime.store
     if store is None:
         return False
     # From now on events are stored at once, until the relay has had one taken.
-    store.relay.trouble(exc)
+    store.relay.broker_failed(exc)
     try:
         store.put(event)
     except OutboxError:
         return False
-    tally().store(store.facts)
+    tally().store(store.waiting)
     return True
-
-
-def _whole(event: Event | Part) -> Event:
-    return put_together(event) if isinstance(event, Part) else event
 
 
 def _drop(reason: str, exc: Exception) -> None:

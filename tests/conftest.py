@@ -14,9 +14,9 @@ from celery import Celery
 from hypothesis import HealthCheck, settings
 
 from optly_celery import celery_app as apps
-from optly_celery.demo.collector import Collector
 from optly_celery.event.event import Event
 from optly_celery.runtime import process as runtime
+from optly_celery.testing.server import Server
 
 from .support import US_URL, Broker, Worker, params_of
 
@@ -80,8 +80,8 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as running:
+def collector() -> Iterator[Server]:
+    with Server() as running:
         yield running
 
 

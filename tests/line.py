@@ -1,4 +1,4 @@
-"""A whole delivery line for tests: broker, worker, endpoint, and somebody who watches."""
+"""A whole delivery line for tests: broker, worker, collector, and somebody who watches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from celery import Celery
 from optly_celery import dispatch
 from optly_celery.dead_letters.letter import DeadLetter
 from optly_celery.dead_letters.store import DeadLetters
-from optly_celery.demo.collector import Collector
 from optly_celery.event.event import Event
+from optly_celery.event.payload import uuids_of
+from optly_celery.testing.server import Server
 
 from .conftest import celery_app
 from .support import US_URL, Broker, Worker, eventually, params_of, visitor_of
@@ -87,7 +88,7 @@ class Line:
         (directory / "broker").mkdir(parents=True)
         (directory / "celeryconfig.py").write_text(_POOL + config)
         self.broker = Broker(directory / "broker", appendonly="yes")
-        self.collector = Collector()
+        self.collector = Server()
         self.watch = Watch(self.broker.url)
         self._directory = directory
         self._settings = settings
@@ -148,7 +149,7 @@ class Line:
                 dispatch(url, params_of(uuid=uuid))
 
     def taken(self) -> Counter[str]:
-        """How often the endpoint answered 2xx to which event, by uuid."""
+        """How often the collector answered 2xx to which event, by uuid."""
         return taken(self.collector)
 
     def all_delivered(self, uuids: Iterable[str], *, timeout_s: float = 60.0) -> Counter[str]:
@@ -173,7 +174,7 @@ def batch_of(*visitors: str) -> dict[str, Any]:
     return params_of() | {"visitors": [visitor_of(v, f"u-{v}") for v in visitors]}
 
 
-def taken(collector: Collector) -> Counter[str]:
+def taken(collector: Server) -> Counter[str]:
     """How often a collector answered 2xx to which event, by uuid."""
     # A copy: it is receiving.
     return Counter(uuids_in(r.body for r in list(collector.received) if r.answer.status == 204))
@@ -181,13 +182,7 @@ def taken(collector: Collector) -> Counter[str]:
 
 def uuids_in(bodies: Iterable[bytes]) -> list[str]:
     """The uuids of all events in these bodies, in order, repeated where they are."""
-    return [
-        event["uuid"]
-        for body in bodies
-        for visitor in json.loads(body)["visitors"]
-        for snapshot in visitor["snapshots"]
-        for event in snapshot["events"]
-    ]
+    return [uuid for body in bodies for uuid in uuids_of(json.loads(body))]
 
 
 IMPATIENT = """\

@@ -9,6 +9,7 @@ from pathlib import Path
 from optly_celery import Settings
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "optly_celery"
 
 
 def test_every_test_that_a_document_names_exists():
@@ -41,3 +42,30 @@ def test_every_link_between_documents_leads_somewhere():
                 broken += [f"{page.name}: {target}"]
 
     assert broken == []
+
+
+def test_every_stop_of_the_architecture_page_is_a_module():
+    """A page of names that lead nowhere is worse than none."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    stops = re.findall(r"`([a-z_]+(?:/[a-z_]+)*\.py)`", page)
+
+    assert len(set(stops)) > 20
+    assert [stop for stop in stops if not (PACKAGE / stop).is_file()] == []
+
+
+def test_every_room_is_in_the_architecture_page():
+    """Each with what it is for, and the price of deleting it."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = set(re.findall(r"^\| `([a-z_/]+)/` \|", page, re.MULTILINE))
+    there = {str(init.parent.relative_to(PACKAGE)) for init in PACKAGE.glob("*/__init__.py")}
+
+    assert {room.split("/")[0] for room in rooms} == there
+    assert {room for room in rooms if not (PACKAGE / room).is_dir()} == set()
+
+
+def test_the_house_is_small():
+    """A module is read in one sitting, and the root holds public doors alone."""
+    sizes = {module: len(module.read_text().splitlines()) for module in PACKAGE.rglob("*.py")}
+
+    assert {module.name: lines for module, lines in sizes.items() if lines > 250} == {}
+    assert len([module for module in sizes if module.parent == PACKAGE]) <= 12

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from optly_celery import Settings, dispatch
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from .conftest import celery_app
 from .line import Line

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from optly_celery.demo.broker import embedded_broker
 from optly_celery.demo.interrupt import Interrupt, Interrupted
-from optly_celery.demo.stand_in import StandIn
 from optly_celery.demo.worker import Leash
 from optly_celery.errors import OptlyCeleryError
+from optly_celery.testing.stand_in import StandIn
 
 HERE = Path(__file__).parent
 LOOK_EVERY_S = 0.1

@@ -1,5 +1,12 @@
 """``broker_transport = "optly_celery.consumer.redis_transport:Transport"`` is a public path."""
 
-from ..worker.receive.transport import SentinelTransport, Transport
+from ..worker.receive.transport import (
+    Channel,
+    QoS,
+    SentinelChannel,
+    SentinelTransport,
+    Transport,
+    choose,
+)
 
-__all__ = ["SentinelTransport", "Transport"]
+__all__ = ["Channel", "QoS", "SentinelChannel", "SentinelTransport", "Transport", "choose"]

@@ -1,1 +1,1 @@
-"""The pipeline on one machine: a stand-in for Optimizely's endpoint, and a guided tour."""
+"""The pipeline on one machine: shop, broker, worker and collector, and a guided tour."""

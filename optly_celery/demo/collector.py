@@ -1,214 +1,85 @@
-"""A stand-in for the Event API on loopback, which records what it receives and can misbehave.
-
-HTTP/1.1 with kept connections, on an asyncio loop in a thread of its own, so that thousands of
-slow answers cost no threads and benchmarks measure the worker, not this.
-"""
+"""The collector, in a process of its own: the SDK's shares its interpreter with nothing."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import ssl
-import threading
+import json
+import subprocess
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from email.parser import BytesParser
-from http import HTTPStatus
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
 
-from ..errors import OptlyCeleryError
+from .errors import DemoError
 
-_MAX_HEADER_BYTES = 65_536
-_START_LIMIT_S = 10.0
-
-
-class CollectorError(OptlyCeleryError):
-    """The collector could not be started."""
+_READY_WITHIN_S = 60.0
+_LOOK_EVERY_S = 0.02
+_TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What to do with one request.
+class CollectorProcess:
+    """``python -m optly_celery.testing.stand_in``, away for ``outage_s`` at POST ``outage_at``."""
 
-    ``status`` None closes the connection without an answer. ``delay_s`` passes between taking
-    the request and answering it.
-    """
+    def __init__(self, directory: Path, *, port: int, outage_at: int, outage_s: float) -> None:
+        self._directory = directory
+        self._options = (f"--port={port}", "--outage", str(outage_at), str(outage_s))
+        self._output = directory / "collector.log"
+        self._known = 0
+        self._address = ""
+        self._process: subprocess.Popen[bytes] | None = None
 
-    status: int | None = 204
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay_s: float = 0.0
-    body: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True)
-class Received:
-    """One request: what came, when (``time.monotonic``), and what it was answered."""
-
-    at: float
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-    answer: Answer
-
-
-Choice = Callable[[str, str, bytes], "Answer | None"]
-"""Chooses an answer by method, target and body; None means the usual one."""
-
-STRICT_HEADER = "x-optimizely-strict"
-
-
-class Collector:
-    """A server on loopback. Use it as a context manager.
-
-    For each request: the next scripted answer, else ``down``, else what ``choose`` says, else
-    204, or 400 where the request asks for strictness and ``accepts`` says no to its body.
-    ``received`` grows by one entry a request, before its answer is sent; ``connections`` by one
-    whenever a client connects.
-    """
-
-    def __init__(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        latency_s: float = 0.0,
-        choose: Choice | None = None,
-        accepts: Callable[[bytes], bool] | None = None,
-        keep: bool = True,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self.received: list[Received] = []
-        self.count = 0
-        self.connections = 0
-        self.down: Answer | None = None
-        self.latency_s = latency_s
-        self.choose = choose
-        self.accepts = accepts
-        self._keep = keep
-        self._tls = tls
-        self._host, self._port = host, port
-        self._script: deque[Answer] = deque()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
-        self._started = threading.Event()
-        self._failed: OSError | None = None
-
-    @property
-    def url(self) -> str:
-        """Where to POST."""
-        return f"http{'s' if self._tls else ''}://{self._host}:{self._port}/v1/events"
-
-    def script(self, *answers: Answer | int) -> None:
-        """Answer the next requests like this, in this order; a number is a status."""
-        self._script.extend(Answer(a) if isinstance(a, int) else a for a in answers)
-
-    def start(self) -> None:
-        """Listen.
+    def start(self, check: Callable[[], None]) -> str:
+        """Start it and return its URL; calls ``check`` all the while, which may raise.
 
         Raises:
-            CollectorError: the port is taken, or not ours to take.
+            DemoError: the port is taken, a package is missing, or it does not start.
         """
-        self._thread.start()
-        self._started.wait(_START_LIMIT_S)
-        if self._failed is not None:
-            why = os.strerror(self._failed.errno) if self._failed.errno else self._failed.strerror
-            raise CollectorError(
-                f"cannot listen on {self._host}:{self._port} ({why}): "
-                "choose another port, or 0 for a free one"
-            ) from self._failed
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - numbers only
+                [sys.executable, "-m", "optly_celery.testing.stand_in", "--until-eof",
+                 *self._options],
+                cwd=self._directory,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # or it would hear Ctrl-C, too
+            )  # fmt: skip
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while True:
+            check()
+            ended = self._process.poll() is not None or time.monotonic() > deadline
+            said = self._output.read_text(errors="replace")
+            for line in said[: said.rfind("\n") + 1].splitlines():  # the rest is being written
+                if line.startswith("http://"):
+                    self._address = urlsplit(line).netloc
+                    return line
+                if line.startswith("Error: "):
+                    raise DemoError(line.removeprefix("Error: ").removesuffix("."))
+            if ended:
+                words = said.strip().splitlines()
+                raise DemoError(f"the collector did not start: {words[-1] if words else 'no word'}")
+            time.sleep(_LOOK_EVERY_S)
+
+    def posts(self) -> list[tuple[int | None, list[str]]]:
+        """What has come since the last call: how each POST was answered, and its uuids.
+
+        Raises:
+            DemoError: it does not answer any more.
+        """
+        connection = HTTPConnection(self._address, timeout=_TIMEOUT_S)  # whatever proxy is set
+        try:
+            connection.request("GET", f"/posts?from={self._known}")
+            found = json.load(connection.getresponse())
+        except (OSError, HTTPException, ValueError) as exc:
+            raise DemoError(f"the collector does not answer ({type(exc).__name__})") from None
+        finally:
+            connection.close()
+        self._known += len(found)
+        return [(status, uuids) for status, uuids in found]
 
     def stop(self) -> None:
-        """Close every connection and stop listening; what was received stays."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_START_LIMIT_S)
-
-    def __enter__(self) -> Collector:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            server = self._loop.run_until_complete(
-                asyncio.start_server(
-                    self._serve, self._host, self._port, backlog=1024, ssl=self._tls
-                )
-            )
-        except OSError as exc:
-            self._loop.close()
-            self._failed = exc
-            self._started.set()
-            return
-        self._port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        try:
-            self._loop.run_forever()
-        finally:
-            server.close()
-            # Again, as a client may have connected while the others were closed.
-            while tasks := asyncio.all_tasks(self._loop):
-                for task in tasks:
-                    task.cancel()
-                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self._loop.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while await self._serve_one(reader, writer):
-                pass
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass  # the other side went away, which is its right
-        except asyncio.CancelledError:
-            pass  # by stop(); asyncio before 3.12 would log it as an error
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
-
-    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = await reader.readuntil(b"\r\n\r\n")
-        line, _, rest = head.partition(b"\r\n")
-        method, target, _ = line.decode("latin-1").split(" ", 2)
-        headers = {k.lower(): v for k, v in BytesParser().parsebytes(rest).items()}
-        body = await reader.readexactly(int(headers.get("content-length", "0")))
-        answer = self._answer(method, target, headers, body)
-        self.count += 1
-        if self._keep:
-            self.received.append(Received(time.monotonic(), method, target, headers, body, answer))
-        if (wait_s := answer.delay_s + self.latency_s) > 0:
-            await asyncio.sleep(wait_s)
-        if answer.status is None:
-            return False
-        fields = {"Content-Length": str(len(answer.body)), **answer.headers}
-        lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}"]
-        lines += [f"{name}: {value}" for name, value in fields.items()]
-        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
-        await writer.drain()
-        return headers.get("connection", "").lower() != "close"
-
-    def _answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        if self._script:
-            return self._script.popleft()
-        if self.down is not None:
-            return self.down
-        chosen = self.choose(method, target, body) if self.choose else None
-        if chosen is not None:
-            return chosen
-        strict = headers.get(STRICT_HEADER, "").lower() == "true"
-        refused = strict and self.accepts is not None and not self.accepts(body)
-        return Answer(400 if refused else 204)
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
+        """End it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()

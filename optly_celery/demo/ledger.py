@@ -1,16 +1,14 @@
-"""What became of each event of a run, from what was dispatched and what the endpoint received.
+"""What became of each event of a run, from what was dispatched and what the collector received.
 
 Pure: the tour brings the records, and nothing here trusts the dispatcher's or the worker's word.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,7 @@ class Ledger:
 
 
 class Books:
-    """Takes in records as they come, in the order in which the endpoint answered."""
+    """Takes in records as they come, in the order in which the collector answered."""
 
     def __init__(self) -> None:
         self._latencies_s: list[float] = []
@@ -98,30 +96,6 @@ class Books:
             dispatch_p99_ms=_percentile_ms(self._latencies_s, 0.99),
             took_s=round(took_s, 1),
         )
-
-
-def uuids_of(params: Any) -> list[str]:
-    """The uuid of every event in a payload, in order; none where it has another shape."""
-    found = [
-        event.get("uuid")
-        for visitor in _dicts(params, "visitors")
-        for snapshot in _dicts(visitor, "snapshots")
-        for event in _dicts(snapshot, "events")
-    ]
-    return [uuid for uuid in found if isinstance(uuid, str)]
-
-
-def uuids_in(body: bytes) -> list[str]:
-    """As `uuids_of`, for what was posted; none where it is not JSON."""
-    try:
-        return uuids_of(json.loads(body))
-    except ValueError:
-        return []
-
-
-def _dicts(of: Any, key: str) -> list[dict[str, Any]]:
-    items = of.get(key) if isinstance(of, Mapping) else None
-    return [i for i in items if isinstance(i, dict)] if isinstance(items, list) else []
 
 
 def _percentile_ms(values_s: list[float], share: float) -> float:

@@ -19,7 +19,7 @@ from celery import Celery, _state
 from ..dead_letters.redis_url import address
 from ..runtime.process import runtime_of
 from .broker import check_broker, check_url, embedded_broker, remove_keys
-from .endpoint import Endpoint
+from .collector import CollectorProcess
 from .interrupt import Interrupt
 from .shop import EVENTS_PER_VISITOR
 from .worker import Leash, Worker
@@ -57,7 +57,7 @@ class Rig:
 
     app: Celery
     broker_url: str
-    endpoint: Endpoint
+    collector: CollectorProcess
     worker: Worker
 
 
@@ -77,9 +77,9 @@ def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
         leash = Leash()
         stack.callback(leash.untie)
         half = plan.visitors * EVENTS_PER_VISITOR // 2
-        endpoint = Endpoint(home, port=plan.port, outage_at=half, outage_s=plan.outage_s)
-        stack.callback(endpoint.stop)
-        collector_url = endpoint.start(interrupt.check)
+        collector = CollectorProcess(home, port=plan.port, outage_at=half, outage_s=plan.outage_s)
+        stack.callback(collector.stop)
+        collector_url = collector.start(interrupt.check)
         url = plan.broker_url
         if url is None:
             url = stack.enter_context(embedded_broker(home))
@@ -99,7 +99,7 @@ def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
         worker.wait_until_ready(interrupt.check)
         took_s = time.monotonic() - started
         guide.note("worker", f"celery -A optly_celery worker, ready after {took_s:.1f} s")
-        yield Rig(app, url, endpoint, worker)
+        yield Rig(app, url, collector, worker)
 
 
 @contextlib.contextmanager

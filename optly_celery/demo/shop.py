@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any
 
+from ..event.payload import uuids_of
 from ..event_dispatcher import EventDispatcher
 from .errors import not_installed
-from .ledger import uuids_of
 
 EVENTS_PER_VISITOR = 2
 

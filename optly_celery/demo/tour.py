@@ -10,15 +10,16 @@ from typing import Any
 
 from ..dead_letters.redis_url import address
 from ..errors import OptlyCeleryError
+from ..event.payload import uuids_of
 from ..runtime.process import runtime_of, stats
 from .errors import DemoError
 from .interrupt import Interrupt
-from .ledger import Books, Ledger, uuids_of
+from .ledger import Books, Ledger
 from .rig import Guide, Plan, Rig, rig
 from .shop import Shop, Stopwatch
 
 POISONED = 1
-"""How many events of a run the endpoint refuses."""
+"""How many events of a run the collector refuses."""
 
 _PATIENCE_S = 30.0  # far longer than the longest backoff of the demo's worker
 _LOOK_EVERY_S = 0.1
@@ -99,13 +100,13 @@ class _Watch:
 
     def __init__(self, books: Books, parts: Rig) -> None:
         self._books = books
-        self._endpoint = parts.endpoint
+        self._collector = parts.collector
         self._dead_letters = runtime_of(parts.app).dead_letters
         self.is_away = False
         self._known: set[str] = set()
 
     def look(self) -> None:
-        for uuids, status in self._endpoint.received():
+        for status, uuids in self._collector.posts():
             self._books.post(uuids, status)
             self.is_away = status == HTTPStatus.SERVICE_UNAVAILABLE
         for letter_id in set(self._dead_letters.ids()) - self._known:

@@ -11,12 +11,14 @@ import itertools
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import OutboxError
-from ..event.batch import Context, Part
+from ..event.context import Context
+from ..event.event import Event
 
 _APPLICATION_ID = 0x4F504C59  # "OPLY": tells our files from other SQLite files
 _SCHEMA = f"""
@@ -35,12 +37,12 @@ class Row(NamedTuple):
     """One stored event."""
 
     id: int
-    part: Part
+    event: Event
 
     @property
     def size(self) -> int:
         """Bytes that it counts for."""
-        return len(self.part.visitors) + _ROW_BYTES
+        return len(self.event.visitors_text) + _ROW_BYTES
 
 
 class Outbox:
@@ -80,9 +82,11 @@ class Outbox:
         self._by_id = {row[0]: Context._make(row[1:]) for row in known}
         self._contexts = {context: i for i, context in self._by_id.items()}
 
-    def append(self, part: Part) -> None:
-        """Store one event; it is in the file when this returns."""
-        size = len(part.visitors) + _ROW_BYTES
+    def append(self, event: Event) -> None:
+        """Store one event, as of now if it does not say when; in the file when this returns."""
+        at = time.time() if event.enqueued_at is None else event.enqueued_at
+        context, visitors = event.context, event.visitors_text
+        size = len(visitors) + _ROW_BYTES
         with self._lock:
             if self.bytes + size > self._max_bytes:
                 raise OutboxError(
@@ -93,17 +97,17 @@ class Outbox:
             if self._closed:
                 raise OutboxError("the outbox is closed", reason="outbox_closed")
             try:
-                context = self._contexts.get(part.context) or self._add_context(part.context)
+                number = self._contexts.get(context) or self._add_context(context)
                 self._insert(
                     "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
-                    (next(self._ids), context, part.at, part.events, part.visitors),
+                    (next(self._ids), number, at, event.event_count, visitors),
                 )
             except sqlite3.Error as exc:
                 raise OutboxError(str(exc), reason=_reason(exc)) from None
             self.rows += 1
             self.bytes += size
             if self.oldest_at is None:
-                self.oldest_at = part.at
+                self.oldest_at = at
 
     def read(self, *, limit: int, max_bytes: int) -> list[Row]:
         """The oldest rows, in the order in which they were stored.
@@ -121,7 +125,8 @@ class Outbox:
                 size += len(visitors)
                 if rows and size > max_bytes:
                     break
-                rows.append(Row(number, Part(self._by_id[context], visitors, count, at)))
+                event = Event.whole(self._by_id[context], visitors, count, enqueued_at=at)
+                rows.append(Row(number, event))
             found.close()
         return rows
 

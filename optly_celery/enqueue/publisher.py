@@ -18,7 +18,6 @@ from kombu import Exchange, Producer, Queue
 
 from ..broker_errors import reason_of
 from ..errors import DeliveryError, PermanentDeliveryError, PublishError
-from ..event.batch import Batch
 from ..event.event import Event
 from ..names import DELIVER_TASK, ENQUEUED_AT_HEADER
 
@@ -68,10 +67,10 @@ class Publisher:
             self._deliver_eagerly(event)
             return
         with _translated(f"{event.summary}: not published"), self.producer() as producer:
-            self._send(producer, event.message_body, event.summary, time.time())
+            self._send(producer, event)
 
-    def publish_all(self, batches: Iterable[Batch]) -> None:
-        """Return once the broker has every batch; sent in one go where kombu can do that.
+    def publish_all(self, events: Iterable[Event]) -> None:
+        """Return once the broker has every event's message; sent in one go where kombu can do that.
 
         Raises:
             PublishError: it does not have all of them, or did not say so in time; it may have
@@ -84,12 +83,13 @@ class Publisher:
             self.producer() as producer,
             _pipelined(producer),
         ):
-            for batch in batches:
-                self._send(producer, batch.message_body, batch.summary, batch.enqueued_at)
+            for event in events:
+                self._send(producer, event)
 
-    def _send(self, producer: Producer, text: str, summary: str, enqueued_at: float) -> None:
-        amqp = self._app.amqp
-        headers: dict[str, Any] = {ENQUEUED_AT_HEADER: enqueued_at}
+    def _send(self, producer: Producer, event: Event) -> None:
+        amqp, text = self._app.amqp, event.message_body
+        since = event.enqueued_at
+        headers: dict[str, Any] = {ENQUEUED_AT_HEADER: time.time() if since is None else since}
         # The body is JSON text already, so kombu passes it on as it is.
         body: object = text
         options: dict[str, Any] = {
@@ -106,7 +106,7 @@ class Publisher:
         message = amqp.as_task_v2(
             uuid(),
             DELIVER_TASK,
-            argsrepr=summary,
+            argsrepr=event.summary,
             kwargsrepr="{}",
             ignore_result=True,
             create_sent_event=self._app.conf.task_send_sent_event,

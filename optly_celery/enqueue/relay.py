@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ..errors import OutboxError, PublishError
-from ..event.batch import Batch, merge
+from ..event.batch import merge
+from ..event.event import Event
 from ..host.periodic import Periodic
 from .claims import Claim, files_in, set_aside
 from .outbox import Outbox
@@ -28,7 +29,7 @@ _BACKOFF_S = (0.1, 10.0)  # first and longest wait while the broker is in troubl
 class BatchPublisher(Protocol):
     """What the relay needs of a publisher."""
 
-    def publish_all(self, batches: Iterable[Batch]) -> None: ...
+    def publish_all(self, events: Iterable[Event]) -> None: ...
 
 
 class Adopted(NamedTuple):
@@ -92,7 +93,7 @@ class Relay:
         if threadless and time.monotonic() >= self._not_before:
             self._relay_all()
 
-    def trouble(self, exc: PublishError) -> None:
+    def broker_failed(self, exc: PublishError) -> None:
         """Say that the broker did not take an event, as the relay itself would have noticed."""
         if not self._failures:
             self._failed(exc)
@@ -204,7 +205,7 @@ class Relay:
                 self._failures = 0  # nothing left to try with: let the next event try
             return 0
         batches = merge(
-            (row.part for row in rows),
+            (row.event for row in rows),
             max_events=self._batch_events,
             max_bytes=self._batch_bytes,
         )

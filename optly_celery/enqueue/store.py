@@ -11,7 +11,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import OutboxError
-from ..event.batch import Part, take_apart
 from ..event.event import Event
 from ..host import forks
 from ..host.uwsgi import threads_run, warn_of_no_threads
@@ -54,17 +53,16 @@ class Store:
         if not threads_run():
             warn_of_no_threads()
 
-    def put(self, event: Event | Part) -> None:
+    def put(self, event: Event) -> None:
         """Store one event for the relay; it is in the file when this returns.
 
         Raises:
             OutboxError: it is not, for instance because the outbox or the disk is full.
         """
-        part = event if isinstance(event, Part) else take_apart(event, time.time())
-        self._outbox.append(part)
+        self._outbox.append(event)
         self.relay.wake()
 
-    def facts(self) -> dict[str, float | int]:
+    def waiting(self) -> dict[str, float | int]:
         """What waits here: rows, bytes, and the age of the oldest row in seconds."""
         oldest_at = self._outbox.oldest_at
         age_s = 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at)

@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 _LOCK = "_once_lock"
 
 
-class once(Generic[_T]):  # noqa: N801 - used as `property` is
+class lazy(Generic[_T]):  # noqa: N801 - used as `property` is
     """As `functools.cached_property`, which lets several threads make several since Python 3.12.
 
     The others wait for the first one. What raises is tried again by the next one who asks. Each
@@ -26,12 +26,12 @@ class once(Generic[_T]):  # noqa: N801 - used as `property` is
         self._name = name
 
     @overload
-    def __get__(self, instance: None, owner: type) -> once[_T]: ...
+    def __get__(self, instance: None, owner: type) -> lazy[_T]: ...
 
     @overload
     def __get__(self, instance: object, owner: type) -> _T: ...
 
-    def __get__(self, instance: Any, owner: type) -> once[_T] | _T:
+    def __get__(self, instance: Any, owner: type) -> lazy[_T] | _T:
         if instance is None:
             return self
         # No data descriptor: from the second look on, Python takes what is in here by itself.

@@ -56,10 +56,10 @@ def stats() -> dict[str, Any]:
     ``relayed`` is what has left an outbox for the broker; ``outbox`` tells what waits in this
     process's: rows, bytes, and the age of the oldest in seconds.
     """
-    facts = {"rows": 0, "bytes": 0, "oldest_age_s": 0.0}
+    waiting = {"rows": 0, "bytes": 0, "oldest_age_s": 0.0}
     for store in _stores():
-        facts = store.facts()
-    return {**_tally.as_dict(), "outbox": facts}
+        waiting = store.waiting()
+    return {**_tally.as_dict(), "outbox": waiting}
 
 
 def flush(timeout: float = 5.0) -> bool:

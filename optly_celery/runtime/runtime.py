@@ -18,7 +18,7 @@ from ..host.uwsgi import threads_run
 from ..settings.settings import Settings
 from ..version import __version__
 from .counters import Tally
-from .lazy import once
+from .lazy import lazy
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Runtime:
         self._tally = tally
         self._on_store = on_store
 
-    @once
+    @lazy
     def settings(self) -> Settings:
         return Settings.from_celery(self.app.conf)
 
@@ -66,12 +66,12 @@ class Runtime:
             ) from None
         return self
 
-    @once
+    @lazy
     def is_eager(self) -> bool:
         """Whether tasks run in line; read once, as settings are: a look costs 10 µs."""
         return bool(self.app.conf.task_always_eager)
 
-    @once
+    @lazy
     def publisher(self) -> Publisher:
         settings = self.settings
         return Publisher(self.app, queue=settings.queue, timeout_s=settings.publish_timeout)
@@ -85,7 +85,7 @@ class Runtime:
         broker = str(broker[0] if isinstance(broker, (list, tuple)) else broker)
         return directory_for(settings.outbox_dir, broker, settings.queue, prefix)
 
-    @once
+    @lazy
     def store(self) -> Store | None:
         """The outbox of this process and its relay; None where its directory cannot be used.
 
@@ -102,7 +102,7 @@ class Runtime:
                 batch_events=settings.batch_events,
                 batch_bytes=settings.batch_bytes,
                 linger_s=settings.linger,
-                on_relayed=lambda events: self._tally().relay(events, store.facts),
+                on_relayed=lambda events: self._tally().relay(events, store.waiting),
             )
         except OutboxError as exc:
             logger.warning(
@@ -125,7 +125,7 @@ class Runtime:
         """The store if there has been need of it."""
         return self.__dict__.get("store")
 
-    @once
+    @lazy
     def transport(self) -> Transport:
         settings = self.settings
         return Transport(
@@ -136,7 +136,7 @@ class Runtime:
             user_agent=f"optly_celery/{__version__}",
         )
 
-    @once
+    @lazy
     def policy(self) -> RetryPolicy:
         settings = self.settings
         return RetryPolicy(
@@ -146,7 +146,7 @@ class Runtime:
             max_age_s=settings.max_age,
         )
 
-    @once
+    @lazy
     def dead_letters(self) -> DeadLetters:
         settings = self.settings
         if settings.dead_letter_url is None:

@@ -18,10 +18,10 @@ except ImportError as exc:
     ) from exc
 
 from ..errors import NotAnEventError
-from ..event_dispatcher import EventDispatcher, count_unexpected, way_for_parts
+from ..event_dispatcher import EventDispatcher, count_unexpected, way_for_events
 from ..runtime.process import tally
 from .plain_json import plain
-from .visitor_text import Shortcut
+from .visitor_text import VisitorText
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class EventProcessor(BaseEventProcessor):  # type: ignore[misc]
         if not isinstance(notification_center, NotificationCenter):
             notification_center = NotificationCenter(self.logger)
         self.notification_center = notification_center
-        self._shortcut = Shortcut(self.logger)
+        self._visitor_text = VisitorText(self.logger)
 
     def process(self, user_event: Any) -> None:
         """Dispatch one event. Raises nothing."""
@@ -70,10 +70,10 @@ class EventProcessor(BaseEventProcessor):  # type: ignore[misc]
                 f"{type(user_event).__qualname__} is no event of the SDK", reason="no_user_event"
             )
         listeners = self.notification_center.notification_listeners.get(_LOG_EVENT)
-        if not listeners and (dispatch_part := way_for_parts(self.event_dispatcher)):
-            part = self._shortcut.take(user_event)
-            if part is not None:
-                dispatch_part(part)
+        if not listeners and (dispatch := way_for_events(self.event_dispatcher)):
+            event = self._visitor_text.event_of(user_event)
+            if event is not None:
+                dispatch(event)
                 return
         _make_plain(user_event)
         log_event = EventFactory.create_log_event(user_event, self.logger)

@@ -1,4 +1,4 @@
-"""The SDK's events as text for the outbox, without its detour.
+"""The SDK's events as text, without its detour.
 
 The SDK turns an event into JSON, reads that back, and a dispatcher turns it into JSON again: more
 than half of what `track` costs. Here the SDK's visitor is written once. Whether that gives the
@@ -9,14 +9,13 @@ ways, and where they differ the detour is taken from then on.
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from optimizely.event.event_factory import EventFactory
 from optimizely.event.user_event import UserEvent
 
 from ..errors import NotAnEventError
-from ..event.batch import Context, Part, take_apart
+from ..event.context import Context
 from ..event.event import MAX_OBJECT_BYTES, Event
 
 _SCALARS = frozenset({str, int, float, bool})
@@ -28,15 +27,15 @@ _KEPT = 100  # contexts; a new datafile makes a new one
 _LEFT_OUT = frozenset({"revenue", "value", "tags", "decisions"})
 
 
-class Shortcut:
+class VisitorText:
     """Takes the events that it can; the others are left to the SDK."""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
         self._contexts: dict[tuple[object, ...], Any] = {}
 
-    def take(self, user_event: UserEvent) -> Part | None:
-        """The event as the outbox holds it, or None where only the SDK's own way will do."""
+    def event_of(self, user_event: UserEvent) -> Event | None:
+        """The event, written once and never read, or None where only the SDK's own way will do."""
         if not _is_flat(user_event):
             return None
         key = (type(user_event), *vars(user_event.event_context).values())
@@ -51,7 +50,7 @@ class Shortcut:
             return None
         if len(context.head) + len(visitor) + len(context.tail) > MAX_OBJECT_BYTES:
             return None
-        return Part(context, visitor, 1, time.time())
+        return Event.whole(context, visitor, 1)
 
     def _learn(self, key: tuple[object, ...], user_event: UserEvent) -> Context | None:
         if len(self._contexts) >= _KEPT:
@@ -60,9 +59,8 @@ class Shortcut:
         if log_event is None:
             return None
         event = Event.of(log_event.url, log_event.params, log_event.http_verb, log_event.headers)
-        part = take_apart(event, 0.0)
-        same = part.visitors == _encode(_visitor_of(user_event, self._logger))
-        context = part.context if same and part.context.mergeable else None
+        same = event.visitors_text == _encode(_visitor_of(user_event, self._logger))
+        context = event.context if same and event.context.mergeable else None
         self._contexts[key] = context
         return context
 

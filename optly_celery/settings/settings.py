@@ -35,6 +35,13 @@ _DAY_S = 86_400.0
 _DEFAULT_VISIBILITY_TIMEOUT_S = 3600.0  # kombu's default for Redis
 
 
+def _setting(
+    default: object, check: Callable[[str, object], object], *, secret: bool = False
+) -> Any:
+    # What may hold a password is not shown.
+    return field(default=default, repr=not secret, metadata={"check": check})
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set, with its default. Durations are seconds.
@@ -44,27 +51,27 @@ class Settings:
             value and what is allowed.
     """
 
-    enabled: bool = True
-    delivery: str = "direct"
-    queue: str = "optimizely"
-    allowed_hosts: tuple[str, ...] = (US_HOST, EU_HOST)
-    url_override: str | None = field(default=None, repr=False)  # may hold a password
-    request_timeout: tuple[float, float] = (3.05, 10.0)
-    max_retries: int = 300
-    retry_backoff: float = 1.0
-    retry_backoff_max: float = 300.0
-    max_age: float = 3 * _DAY_S
-    pause_after: int = 5
-    one_cpu: bool = True
-    strict: bool = False
-    publish_timeout: float = 0.5
-    batch_events: int = 100
-    batch_bytes: int = 3_000_000
-    linger: float = 0.05
-    outbox_dir: str | None = None
-    outbox_max_bytes: int = 1_000_000_000
-    dead_letter_url: str | None = field(default=None, repr=False)  # may hold a password
-    dead_letter_max_age: float = 30 * _DAY_S
+    enabled: bool = _setting(True, flag)
+    delivery: str = _setting("direct", one_of("direct", "outbox"))
+    queue: str = _setting("optimizely", text)
+    allowed_hosts: tuple[str, ...] = _setting((US_HOST, EU_HOST), hosts)
+    url_override: str | None = _setting(None, web_url, secret=True)
+    request_timeout: tuple[float, float] = _setting((3.05, 10.0), timeouts)
+    max_retries: int = _setting(300, count)
+    retry_backoff: float = _setting(1.0, seconds(0.01))
+    retry_backoff_max: float = _setting(300.0, seconds(0.01))
+    max_age: float = _setting(3 * _DAY_S, seconds(0))
+    pause_after: int = _setting(5, count)
+    one_cpu: bool = _setting(True, flag)
+    strict: bool = _setting(False, flag)
+    publish_timeout: float = _setting(0.5, seconds(0.01, 60))
+    batch_events: int = _setting(100, size(1, 10_000))
+    batch_bytes: int = _setting(3_000_000, size(1, 3_500_000))
+    linger: float = _setting(0.05, seconds(0, 60))
+    outbox_dir: str | None = _setting(None, directory)
+    outbox_max_bytes: int = _setting(1_000_000_000, size(0))
+    dead_letter_url: str | None = _setting(None, redis_url, secret=True)
+    dead_letter_max_age: float = _setting(30 * _DAY_S, seconds(60))
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -150,26 +157,6 @@ def _refuse_unread(conf: Any) -> None:
 
 
 _CHECKS: Mapping[str, Callable[[str, object], object]] = {
-    "enabled": flag,
-    "delivery": one_of("direct", "outbox"),
-    "queue": text,
-    "allowed_hosts": hosts,
-    "url_override": web_url,
-    "request_timeout": timeouts,
-    "max_retries": count,
-    "retry_backoff": seconds(0.01),
-    "retry_backoff_max": seconds(0.01),
-    "max_age": seconds(0),
-    "pause_after": count,
-    "one_cpu": flag,
-    "strict": flag,
-    "publish_timeout": seconds(0.01, 60),
-    "batch_events": size(1, 10_000),
-    "batch_bytes": size(1, 3_500_000),
-    "linger": seconds(0, 60),
-    "outbox_dir": directory,
-    "outbox_max_bytes": size(0),
-    "dead_letter_url": redis_url,
-    "dead_letter_max_age": seconds(60),
+    item.name: item.metadata["check"] for item in fields(Settings)
 }
 _KNOWN = ", ".join(_CHECKS)

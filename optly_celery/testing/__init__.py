@@ -2,13 +2,14 @@
 
 ``recording()``, or the pytest fixture ``optly_events``, keeps what an app would have sent and
 asserts on it. ``delivering()``, or the fixture ``optly_collector``, has it delivered to a strict
-stand-in for Optimizely that can be made to fail.
+collector, which takes events in Optimizely's place and can be made to fail. A collector that runs
+on its own is `optly_celery.testing.stand_in`.
 """
 
-from ..demo.collector import Answer
-from .collector import CLOSE, HANG, Collector, delivering
+from .collector import Collector, delivering
 from .recorder import RecordingDispatcher, recording
 from .records import Conversion, Decision, read
+from .server import CLOSE, HANG, Answer
 
 __all__ = [
     "CLOSE",

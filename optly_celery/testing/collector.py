@@ -1,31 +1,21 @@
-"""A strict stand-in for Optimizely, and delivery to it without broker and worker."""
+"""A strict collector for tests, and delivery to it without broker and worker."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..deliver.delivery import Attempt, deliver
 from ..deliver.retry import RetryPolicy
 from ..deliver.transport import Transport
-from ..demo.collector import Answer
-from ..demo.collector import Collector as Server
-from ..demo.errors import DemoError
-from ..demo.schema import strict_check
-from ..errors import SettingsError
 from ..event.event import Event
 from ..event_dispatcher import diverted
 from .assertions import Recorded
 from .records import Conversion, Decision, read
-
-CLOSE = Answer(None)
-"""Close the connection without an answer."""
-
-HANG = Answer(None, delay_s=3600.0)
-"""Take the request and never answer."""
+from .schema import strict_check
+from .server import Server
 
 
 class Collector(Server, Recorded):
@@ -40,11 +30,8 @@ class Collector(Server, Recorded):
     """
 
     def __init__(self, *, strict: bool = True, host: str = "127.0.0.1", port: int = 0) -> None:
-        accepts = _strict_check() if strict else None
-        super().__init__(host=host, port=port, accepts=accepts)
-        if accepts is not None:
-            # The API asks for a header before it is strict; a test should not have to.
-            self.choose = lambda _method, _target, body: None if accepts(body) else Answer(400)
+        # The API asks for a header before it is strict; a test should not have to.
+        super().__init__(host=host, port=port, accepts=strict_check() if strict else None)
         self.kept: list[tuple[Event, str]] = []
 
     def __enter__(self) -> Collector:
@@ -59,7 +46,7 @@ class Collector(Server, Recorded):
     @property
     def events(self) -> list[Decision | Conversion]:
         taken = [r for r in list(self.received) if 200 <= (r.answer.status or 0) < 300]
-        return [found for request in taken for found in read(_json(request.body))]
+        return [found for request in taken for found in read(request.params)]
 
     @property
     def trouble(self) -> list[str]:
@@ -106,20 +93,3 @@ class _Keeper:
     def keep(self, event: Event, *, reason: str, **_: object) -> str:
         self._kept.append((event, reason))
         return str(len(self._kept))
-
-
-def _strict_check() -> Callable[[bytes], bool]:
-    try:
-        return strict_check()
-    except DemoError:
-        raise SettingsError(
-            "a strict collector needs jsonschema: pip install 'optly-celery[testing]', "
-            "or make it with strict=False"
-        ) from None
-
-
-def _json(body: bytes) -> object:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None

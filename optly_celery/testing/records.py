@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ..event.payload import dicts, walk
+
 ACTIVATED = "campaign_activated"
 """The key under which the SDK sends an impression."""
 
@@ -45,20 +47,18 @@ class Conversion:
 
 def read(params: Any) -> Iterator[Decision | Conversion]:
     """What an event's params hold, in order. What has another shape is passed over."""
-    for visitor in _dicts(params, "visitors"):
+    for visitor, snapshot, events in walk(params):
         common: dict[str, Any] = {
             "user_id": visitor.get("visitor_id", ""),
-            "attributes": {a.get("key"): a.get("value") for a in _dicts(visitor, "attributes")},
+            "attributes": {a.get("key"): a.get("value") for a in dicts(visitor, "attributes")},
         }
-        for snapshot in _dicts(visitor, "snapshots"):
-            events = _dicts(snapshot, "events")
-            impressions = [e for e in events if e.get("key") == ACTIVATED]
-            for number, decision in enumerate(_dicts(snapshot, "decisions")):
-                event = impressions[min(number, len(impressions) - 1)] if impressions else {}
-                yield _decision(decision, event, common)
-            for event in events:
-                if event.get("key") != ACTIVATED:
-                    yield _conversion(event, common)
+        impressions = [e for e in events if e.get("key") == ACTIVATED]
+        for number, decision in enumerate(dicts(snapshot, "decisions")):
+            event = impressions[min(number, len(impressions) - 1)] if impressions else {}
+            yield _decision(decision, event, common)
+        for event in events:
+            if event.get("key") != ACTIVATED:
+                yield _conversion(event, common)
 
 
 def describe(what: Decision | Conversion) -> str:
@@ -96,8 +96,3 @@ def _conversion(event: dict[str, Any], common: Any) -> Conversion:
         raw=event,
         **common,
     )
-
-
-def _dicts(of: Any, key: str) -> list[dict[str, Any]]:
-    items = of.get(key) if isinstance(of, Mapping) else None
-    return [i for i in items if isinstance(i, dict)] if isinstance(items, list) else []

@@ -52,6 +52,7 @@ def texts(response):
 
 
 def test_the_list_shows_the_letters_and_no_personal_data(visit):
+    """Who may see the list learns what failed and why, never whose event it was."""
     page = visit(VIEW).get(LIST).content.decode()
 
     assert page.count('name="id"') == 2
@@ -71,12 +72,14 @@ def test_the_list_shows_the_letters_and_no_personal_data(visit):
     ],
 )
 def test_the_list_is_filtered_by_reason_status_and_age(visit, query, expected):
+    """Every filter has to hold; one that is no status or age asks for nothing."""
     response = visit(VIEW).get(f"{LIST}?{query}")
 
     assert sorted(letter.reason for letter in response.context["letters"]) == expected
 
 
 def test_an_event_is_shown_to_whoever_may_see_personal_data(visit, dead):
+    """Looking at letters is one permission, seeing the visitor in them is another."""
     letter_id = dead.ids()[0]
 
     assert "visitor of" not in visit(VIEW).get(f"{LIST}{letter_id}/").content.decode()
@@ -84,6 +87,7 @@ def test_an_event_is_shown_to_whoever_may_see_personal_data(visit, dead):
 
 
 def test_without_permission_there_is_nothing_to_see(visit, dead):
+    """Neither the list nor a letter whose address is known; a stranger is sent to log in."""
     browser = visit()
 
     assert browser.get(LIST).status_code == 403
@@ -93,6 +97,7 @@ def test_without_permission_there_is_nothing_to_see(visit, dead):
 
 @pytest.mark.parametrize(("action", "needed"), [("replay", REPLAY), ("purge", PURGE)])
 def test_each_action_has_a_permission_of_its_own(visit, dead, action, needed):
+    """Without it there is no button, and a request made by hand changes nothing."""
     other = visit(VIEW, EVENT, *({REPLAY, PURGE} - {needed}))
     data = {"action": action, "id": dead.ids(), "confirmed": "yes"}
 
@@ -103,6 +108,7 @@ def test_each_action_has_a_permission_of_its_own(visit, dead, action, needed):
 
 
 def test_replay_publishes_the_chosen_letters_again(visit, dead, broker):
+    """Those alone: the event is back in the queue and its letter gone; the other one stays."""
     browser, letter_id = visit(VIEW, REPLAY), dead.ids()[0]
     data = {"action": "replay", "id": letter_id, "confirmed": "yes"}
     response = browser.post(f"{LIST}act/", data, follow=True)
@@ -114,6 +120,7 @@ def test_replay_publishes_the_chosen_letters_again(visit, dead, broker):
 
 
 def test_purge_deletes_the_chosen_letters(visit, dead, broker):
+    """Nothing is published, and an id that is there no more is told of, no error."""
     data = {"action": "purge", "id": [*dead.ids(), "unknown"], "confirmed": "yes"}
     response = visit(VIEW, PURGE).post(f"{LIST}act/", data, follow=True)
 
@@ -137,6 +144,7 @@ def test_nothing_happens_before_the_answer(visit, dead, action):
 
 
 def test_an_action_is_a_post_with_a_token(visit, dead):
+    """No page elsewhere can have a logged-in member of staff purge, by a form or by a link."""
     browser = visit(VIEW, PURGE)
     data = {"action": "purge", "id": dead.ids(), "confirmed": "yes"}
     strict = Client(enforce_csrf_checks=True)
@@ -148,18 +156,21 @@ def test_an_action_is_a_post_with_a_token(visit, dead):
 
 
 def test_nothing_chosen_is_said(visit):
+    """A button that was pressed too early is answered with a sentence, not with an error."""
     response = visit(VIEW, PURGE).post(f"{LIST}act/", {"action": "purge"}, follow=True)
 
     assert texts(response) == ["No dead letter was chosen."]
 
 
 def test_an_unknown_letter_leads_back_to_the_list(visit):
+    """A link in an old mail, to a letter that has been replayed since, is no error page."""
     response = visit(VIEW).get(f"{LIST}nothing-like-it/", follow=True)
 
     assert "no dead letter has the id" in texts(response)[0]
 
 
 def test_a_store_that_does_not_answer_is_said_and_does_no_harm(database, visit):
+    """The pages come all the same, and say what is wrong without the broker's password."""
     browser = visit(VIEW, REPLAY)
     with celery_app(f"redis://:hush@127.0.0.1:{free_port()}/0"):
         page = browser.get(LIST)
@@ -172,4 +183,5 @@ def test_a_store_that_does_not_answer_is_said_and_does_no_harm(database, visit):
 
 
 def test_the_index_of_the_admin_site_links_to_it(visit):
+    """Who may see letters finds them without being told an address."""
     assert LIST in visit(VIEW).get("/admin/").content.decode()

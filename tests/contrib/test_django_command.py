@@ -80,6 +80,7 @@ def manage(directory, *arguments):
 
 
 def test_it_has_the_same_commands(project, broker):
+    """No command of the package's own command line is missing from ``manage.py optimizely``."""
     done = manage(project(broker.url), "optimizely", "--help")
 
     assert done.returncode == 0, done.stderr
@@ -95,6 +96,7 @@ def test_it_speaks_of_the_projects_broker_and_exits_as_the_command_does(project,
 
 
 def test_an_unreachable_broker_is_a_sentence_and_a_code_of_its_own(project):
+    """A script can tell it from other failures, and nobody is shown a traceback."""
     done = manage(project(f"redis://127.0.0.1:{free_port()}/0"), "optimizely", "status")
 
     assert done.returncode == 3
@@ -103,6 +105,7 @@ def test_an_unreachable_broker_is_a_sentence_and_a_code_of_its_own(project):
 
 
 def test_call_command_returns_what_was_printed(app):
+    """``stdout`` is honoured, so a project's own code can read the JSON."""
     printed = StringIO()
     call_command("optimizely", "dead-letters", "list", "--json", stdout=printed)
 
@@ -110,6 +113,7 @@ def test_call_command_returns_what_was_printed(app):
 
 
 def test_call_command_raises_what_failed(app):
+    """A pipeline in trouble cannot pass for a healthy one, and the exit code is not lost."""
     with pytest.raises(CommandError) as caught:
         call_command("optimizely", "status", stdout=StringIO(), stderr=StringIO())
 
@@ -152,6 +156,7 @@ def test_the_model_without_a_table_needs_no_migration(project):
 
 
 def test_autodiscovery_finds_the_task(project, broker):
+    """A project's own worker can deliver without importing anything of the package by hand."""
     directory = project(broker.url)
     env = os.environ | {"DJANGO_SETTINGS_MODULE": "shop.settings"}
     script = (

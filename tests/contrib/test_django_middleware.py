@@ -30,6 +30,7 @@ def plan_of(request):
 
 
 def test_a_visitor_gets_a_random_id_and_keeps_it(browser):
+    """One browser is one visitor, by a number that says nothing about a person, set once."""
     first, second = browser.get("/decide/"), browser.get("/decide/")
 
     assert re.fullmatch("[0-9a-f]{32}", first.json()["user_id"])
@@ -39,10 +40,12 @@ def test_a_visitor_gets_a_random_id_and_keeps_it(browser):
 
 
 def test_two_visitors_have_two_ids(browser):
+    """Browsers that bring no cookie are not lumped together as one visitor."""
     assert browser.get("/decide/").json() != Client().get("/decide/").json()
 
 
 def test_the_cookie_is_for_this_site_alone_and_not_for_scripts(browser):
+    """It lasts half a year, and travels over HTTPS alone where the page did."""
     cookie = browser.get("/decide/", secure=True).cookies[COOKIE]
 
     assert cookie["httponly"]
@@ -54,6 +57,7 @@ def test_the_cookie_is_for_this_site_alone_and_not_for_scripts(browser):
 
 
 def test_a_page_without_an_experiment_sets_no_cookie_and_stays_cacheable(browser):
+    """Asking nothing about the visitor costs nothing: a shared cache may go on serving it."""
     response = browser.get("/plain/")
 
     assert not response.cookies
@@ -61,6 +65,7 @@ def test_a_page_without_an_experiment_sets_no_cookie_and_stays_cacheable(browser
 
 
 def test_a_page_that_depends_on_the_visitor_says_so_to_caches(browser):
+    """Or a shared cache would show one visitor's variation to the next."""
     assert "Cookie" in browser.get("/decide/")["Vary"]
 
 
@@ -73,6 +78,7 @@ def test_a_cookie_of_another_form_is_not_sent_to_optimizely(browser, value):
 
 
 def test_a_function_of_the_project_says_who_a_visitor_is(browser):
+    """A project with ids of its own uses those, and then no cookie is set."""
     with optimizely(user_id=f"{__name__}.from_header"):
         response = browser.get("/decide/", headers={"X-User": "user-7"})
 
@@ -81,6 +87,7 @@ def test_a_function_of_the_project_says_who_a_visitor_is(browser):
 
 
 def test_where_that_function_knows_nobody_the_cookie_counts(browser):
+    """Its None makes neither an error nor one visitor of all strangers."""
     with optimizely(user_id=from_header):
         response = browser.get("/decide/")
 
@@ -88,6 +95,7 @@ def test_where_that_function_knows_nobody_the_cookie_counts(browser):
 
 
 def test_attributes_are_a_dictionary_or_a_function_of_the_request(browser):
+    """In either form audiences and results see them, with the values of this very request."""
     with optimizely(attributes=plan_of):
         browser.get("/decide/", headers={"X-Plan": "team"})
     with optimizely(attributes={"plan": "free"}):
@@ -99,6 +107,7 @@ def test_attributes_are_a_dictionary_or_a_function_of_the_request(browser):
 
 
 def test_an_account_can_be_the_visitor(browser):
+    """Whoever has logged in decides alike on all devices; until then the cookie counts."""
     from django.contrib.auth.models import User
 
     user = User.objects.create_user("ann")
@@ -132,6 +141,8 @@ def test_the_session_key_is_nobodys_id(browser):
 
 @pytest.mark.parametrize("page", ["/decide/", "/adecide/"])
 def test_an_async_stack_serves_sync_and_async_views(browser, page):
+    """Under ASGI a visitor is recognised as under WSGI, whichever kind of view asks."""
+
     async def visit():
         client = AsyncClient()
         first = await client.get(page)

@@ -38,12 +38,14 @@ def revenues():
 
 
 def test_outside_of_a_transaction_an_event_goes_at_once(buy):
+    """What has no commit to wait for is not delayed."""
     buy(1)
 
     assert revenues() == [1]
 
 
 def test_a_commit_sends_each_event_once_and_in_order(buy):
+    """Nothing before the commit, and nothing missing, twice or out of order after it."""
     with transaction.atomic():
         buy(1)
         buy(2)
@@ -53,6 +55,7 @@ def test_a_commit_sends_each_event_once_and_in_order(buy):
 
 
 def test_a_rolled_back_purchase_sends_no_conversion(buy):
+    """What is not in the database is not in the results; the next purchase is in both."""
     with contextlib.suppress(RollBackError), transaction.atomic():
         buy(1)
         raise RollBackError
@@ -62,6 +65,7 @@ def test_a_rolled_back_purchase_sends_no_conversion(buy):
 
 
 def test_a_nested_block_waits_for_the_outermost(buy):
+    """The end of an inner block is no commit; order is that of the calls, over all blocks."""
     with transaction.atomic():
         buy(1)
         with transaction.atomic():
@@ -73,6 +77,7 @@ def test_a_nested_block_waits_for_the_outermost(buy):
 
 
 def test_a_rolled_back_savepoint_drops_its_own_events_alone(buy):
+    """What came before and after it is committed, and so it is sent."""
     with transaction.atomic():
         buy(1)
         with contextlib.suppress(RollBackError), transaction.atomic():
@@ -97,6 +102,7 @@ def test_django_does_not_tie_events_to_a_savepoint_made_by_hand(buy):
 
 
 def test_an_outer_rollback_drops_what_inner_blocks_have_finished(buy):
+    """An inner block that ended well has still committed nothing."""
     with contextlib.suppress(RollBackError), transaction.atomic():
         with transaction.atomic():
             buy(1)
@@ -106,6 +112,7 @@ def test_an_outer_rollback_drops_what_inner_blocks_have_finished(buy):
 
 
 def test_a_transaction_marked_for_rollback_sends_nothing(buy):
+    """Its block ends without an exception, but without a commit, too."""
     with transaction.atomic():
         buy(1)
         transaction.set_rollback(True)
@@ -140,6 +147,7 @@ def test_manual_transaction_management_sends_at_once(buy):
 
 
 def test_the_transaction_of_another_database_does_not_matter(database, recorder):
+    """Only the database that the option names is waited for."""
     with optimizely(on_commit="orders"):
         user = client.create_user_context("v")
         with transaction.atomic():
@@ -153,6 +161,7 @@ def test_the_transaction_of_another_database_does_not_matter(database, recorder)
 
 
 def test_the_transaction_of_another_thread_does_not_matter(buy):
+    """An event never waits for a commit that is not its own thread's."""
     with transaction.atomic():
         other = threading.Thread(target=buy, args=(1,))
         other.start()
@@ -162,6 +171,7 @@ def test_the_transaction_of_another_thread_does_not_matter(buy):
 
 
 def test_an_impression_waits_as_well(buy, recorder):
+    """A decision of work that was undone is not counted as shown, any more than a purchase is."""
     with contextlib.suppress(RollBackError), transaction.atomic():
         client.create_user_context("v").decide(FLAG)
         raise RollBackError
@@ -173,6 +183,7 @@ def test_an_impression_waits_as_well(buy, recorder):
 
 
 def test_without_the_option_nothing_waits(database, recorder):
+    """Who has not asked for it has events sent at once, as the SDK does."""
     with optimizely(), contextlib.suppress(RollBackError), transaction.atomic():
         client.create_user_context("v").track_event(CONVERSION, {"revenue": 1})
         raise RollBackError
@@ -192,6 +203,7 @@ def test_an_event_is_sent_as_it_was_when_tracked(database, recorder):
 
 
 def test_what_is_no_event_is_left_to_the_dispatcher_to_count(database, recorder):
+    """It cannot be copied for later, and is passed on as it is rather than lost uncounted."""
     event = _event({"visitors": {1, 2}})
     with transaction.atomic():
         OnCommitDispatcher("default", recorder).dispatch_event(event)
@@ -201,6 +213,8 @@ def test_what_is_no_event_is_left_to_the_dispatcher_to_count(database, recorder)
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_dispatcher_that_raises_harms_neither_the_commit_nor_its_other_callbacks(database):
+    """Rows stay committed, and what else waited for the commit is called."""
+
     class Broken:
         @staticmethod
         def dispatch_event(_):
@@ -215,6 +229,7 @@ def test_a_dispatcher_that_raises_harms_neither_the_commit_nor_its_other_callbac
 
 
 def test_looking_for_a_transaction_opens_no_connection(recorder):
+    """A view that uses no database goes on using none, and its event goes at once."""
     connections.close_all()
     OnCommitDispatcher("default", recorder).dispatch_event(_event({}))
 

@@ -31,6 +31,7 @@ def test_the_client_is_the_sdks(recorder):
 
 
 def test_a_datafile_may_be_a_path(tmp_path, recorder):
+    """The client decides by what is in that file: settings need not read it themselves."""
     path = tmp_path / "datafile.json"
     path.write_text(DATAFILE)
     with optimizely(datafile=path):
@@ -76,6 +77,7 @@ def test_text_for_any_other_argument_names_what_makes_its_value():
     ],
 )
 def test_nonsense_is_refused_with_a_sentence(given, words):
+    """It says what is allowed, or what was probably meant, as soon as options are read."""
     with pytest.raises(SettingsError) as caught:
         Options.of(given)
 
@@ -83,28 +85,33 @@ def test_nonsense_is_refused_with_a_sentence(given, words):
 
 
 def test_a_datafile_that_is_not_there_is_named(tmp_path):
+    """Rather than a client that decides nothing, the operating system's own reason."""
     with pytest.raises(SettingsError, match="No such file"):
         Options.of({"datafile": tmp_path / "datafile.json"})
 
 
 def test_no_message_or_repr_holds_the_key():
+    """Options may be shown on a debug page, or in a log."""
     options = Options.of({"sdk_key": "hush", "datafile_access_token": "hush"})
 
     assert "hush" not in repr(options)
 
 
 def test_a_client_without_flags_is_refused_when_it_is_used():
+    """A client that could decide nothing is never handed out in silence."""
     with override_settings(OPTIMIZELY={}), pytest.raises(SettingsError, match="no sdk_key"):
         client.create_user_context("v")
 
 
 @pytest.mark.parametrize(("given", "alias"), [(True, "default"), (False, None), ("orders",) * 2])
 def test_on_commit_is_true_false_or_a_database(given, alias):
+    """True means the default database, False none, and a name that one."""
     with override_settings(OPTIMIZELY={"datafile": DATAFILE, "on_commit": given}):
         assert current_options().on_commit == alias
 
 
 def test_an_argument_that_the_sdk_would_not_take_is_refused():
+    """The SDK would log a line and lose every event."""
     with (
         override_settings(OPTIMIZELY={"datafile": DATAFILE, "event_dispatcher": object()}),
         pytest.raises(SettingsError, match="event_dispatcher"),
@@ -125,6 +132,7 @@ def test_on_commit_with_a_processor_of_another_is_refused():
 
 
 def test_threads_that_come_first_together_share_one_client(recorder):
+    """Two would poll for the datafile twice, and could decide by different ones."""
     with optimizely(), ThreadPoolExecutor(8) as pool:
         made = set(pool.map(lambda _: id(client.notification_center), range(64)))
 

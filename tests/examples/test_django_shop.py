@@ -80,6 +80,7 @@ class Browser:
 
 
 def test_its_own_tests_pass(tmp_path):
+    """Whoever copies the example starts with tests that pass, warnings being errors."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "manage.py", "test"], cwd=SHOP, check=False,
         env=os.environ | {"SHOP_HOME": str(tmp_path)}, capture_output=True, text=True,

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import kombu
 import pytest
 
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..line import Line
 from ..support import Broker, eventually

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from optly_celery.demo.collector import Answer, Collector
 from optly_celery.runtime.process import runtime_of
 from optly_celery.status.verdict import collect, verdict
+from optly_celery.testing.server import Answer, Server
 
 from ..conftest import celery_app
 from ..line import IMPATIENT, Line, uuids_in
@@ -86,7 +86,7 @@ def test_answers_errors_then_refuses_then_hangs(line):
 
     first.stop()
     eventually(lambda: _reasons(line) == {"connection_error"})
-    line.collector = Collector(port=port)
+    line.collector = Server(port=port)
     line.collector.down = Answer(503, {}, 2.0)  # longer than the worker waits for an answer
     line.collector.start()
     eventually(lambda: _reasons(line) == {"timeout"})
@@ -141,7 +141,7 @@ def test_a_minute_of_outage_with_a_long_queue(tmp_path):
             if begin == began + 20:
                 collectors[-1].stop()
             elif begin == began + 40:
-                collectors.append(Collector(port=port))
+                collectors.append(Server(port=port))
                 collectors[-1].down = Answer(503, {}, 20.0)
                 collectors[-1].start()
         line.collector, healed = collectors[-1], time.monotonic()
@@ -207,8 +207,8 @@ def test_one_host_down_leaves_the_other_alone(tmp_path, tls, pool):
         Line(
             tmp_path, config=IMPATIENT, url_override="", request_timeout="0.5,1", **settings
         ) as line,
-        Collector(tls=tls) as broken,
-        Collector(tls=tls) as sound,
+        Server(tls=tls) as broken,
+        Server(tls=tls) as sound,
     ):
         broken_url, sound_url = broken.url, sound.url.replace("127.0.0.1", "localhost")
         worker = line.work("-c", "4", pool=pool)

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from optly_celery import dispatch
-from optly_celery.demo.collector import Answer, Collector
+from optly_celery.testing.server import Answer, Server
 
 from ..conftest import celery_app
 from ..line import IMPATIENT, Line, taken
@@ -26,8 +26,8 @@ class TwoHosts:
     def __init__(self, directory, tls, config=IMPATIENT):
         self._stack = contextlib.ExitStack()
         self.line = self._stack.enter_context(Line(directory, config=config, **TWO_HOSTS))
-        self.broken = self._stack.enter_context(Collector(tls=tls))
-        self.sound = self._stack.enter_context(Collector(tls=tls))
+        self.broken = self._stack.enter_context(Server(tls=tls))
+        self.sound = self._stack.enter_context(Server(tls=tls))
         self.broken_url = self.broken.url
         self.sound_url = self.sound.url.replace("127.0.0.1", "localhost")
         self.parked_list = f"{QUEUE}.parked.{self.broken_url.split('/')[2]}"

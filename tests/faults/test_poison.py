@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from optly_celery.demo.collector import Answer
 from optly_celery.names import DELIVER_TASK
+from optly_celery.testing.server import Answer
 
 from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, uuids_in
 from ..support import US_URL, eventually, params_of

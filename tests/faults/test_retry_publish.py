@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from optly_celery import dispatch
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..conftest import celery_app
 from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, batch_of, uuids_in

@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import pytest
 
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..line import Line, uuids_in
 from ..support import eventually

@@ -10,7 +10,7 @@ from pathlib import Path
 import kombu
 import pytest
 
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, uuids_in
 from ..support import eventually

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from optly_celery import dispatch, flush
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..conftest import celery_app
 from ..line import Line, batch_of, uuids_in

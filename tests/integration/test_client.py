@@ -103,6 +103,7 @@ def test_it_is_the_sdks_client(client, recorder):
 
 
 def test_it_uses_our_processor_and_dispatcher_unless_told_otherwise(recorder):
+    """``create_client`` is all that a shop needs, and replaces nothing that was handed to it."""
     ours = create_client(datafile=DATAFILE)
     theirs = create_client(datafile=DATAFILE, event_processor=ForwardingEventProcessor(recorder))
 
@@ -134,6 +135,7 @@ def test_each_option_of_the_sdk_reaches_it():
 
 
 def test_what_it_does_not_have_it_does_not_have(client):
+    """The client stands for the SDK's own, down to the error that names what is missing."""
     with pytest.raises(AttributeError, match="no_such_thing"):
         client.no_such_thing  # noqa: B018
 
@@ -259,11 +261,13 @@ def test_a_patched_attribute_stays_patched(client, monkeypatch):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_wrong_option_is_said_when_it_is_given(options, says):
+    """The SDK would log a line, return a client, and decide nothing from then on."""
     with pytest.raises(TypeError, match=says):
         create_client(**options)
 
 
 def test_without_the_sdk_it_says_what_to_install():
+    """The error is an instruction; the dispatcher alone is there without the SDK."""
     code = (
         "import sys; sys.modules['optimizely'] = None\n"
         "import optly_celery\n"
@@ -297,6 +301,7 @@ def test_a_forked_child_builds_its_own(client):
 
 
 def test_listeners_hear_in_a_forked_child_too(client):
+    """Connected before a server forks, they hear in each process of that process's events."""
     heard = []
     client.notification_center.add_notification_listener(LOG_EVENT, heard.append)
     client.track("purchase", "parent")
@@ -520,6 +525,8 @@ def test_exit_closes_what_was_built_before_the_outbox(app, broker, monkeypatch):
 
 
 def test_a_client_that_cannot_be_closed_keeps_no_other_from_it(caplog, recorder):
+    """At exit each one is closed and each failure logged, whatever the one before it did."""
+
     class Broken(StaticConfigManager):
         def stop(self):
             raise OSError
@@ -544,6 +551,7 @@ def test_a_client_that_cannot_be_closed_keeps_no_other_from_it(caplog, recorder)
 
 
 def test_a_client_that_nobody_holds_is_forgotten(recorder):
+    """Making clients again and again, as tests do, fills no memory."""
     import gc
     import weakref
 
@@ -578,3 +586,25 @@ def _run(url, how, tmp_path, delivery):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_in_direct_mode_an_event_is_written_once_and_never_read(app, broker):
+    """The SDK's own way writes it, reads it, and has a dispatcher write and read it again."""
+    client = create_client(datafile=DATAFILE)
+    client.track("purchase", "first")  # the form of an event is learnt from the first one
+    calls = []
+
+    def watch(frame, kind, _):
+        if kind == "call" and "json" in frame.f_code.co_filename:
+            calls.append((frame.f_code.co_name, type(frame.f_locals.get("o")).__name__))
+
+    sys.setprofile(watch)
+    try:
+        client.track("purchase", "second")
+    finally:
+        sys.setprofile(None)
+
+    assert queued_visitors(broker) == ["first", "second"]
+    assert [name for name, _ in calls if "decode" in name or name == "loads"] == []
+    assert calls.count(("encode", "Visitor")) == 1
+    client.close()

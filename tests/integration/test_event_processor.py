@@ -18,7 +18,7 @@ from optimizely.helpers import enums
 from optimizely.optimizely import Optimizely
 
 from optly_celery import EventDispatcher, EventProcessor, stats
-from optly_celery.sdk import visitor_text as shortcut
+from optly_celery.sdk import visitor_text
 
 from ..line import uuids_in
 from ..queued import queued
@@ -108,6 +108,7 @@ def test_decimals_count_as_revenue_and_value(app, broker):
 
 
 def test_numpys_numbers_arrive_in_tags_and_attributes(app, broker):
+    """What comes out of a data frame is a plain number to Optimizely, and costs no event."""
     np = pytest.importorskip("numpy")
 
     client = client_with()
@@ -186,6 +187,7 @@ def test_an_event_without_a_json_form_is_refused_and_the_next_one_arrives(
 
 
 def test_an_error_nobody_thought_of_is_counted_and_quoted_nowhere(app, broker, caplog):
+    """``track`` does not raise, the next event arrives, and the log names the error's type."""
     client = client_with()
 
     client.track("purchase", "v", event_tags={"tag": Hostile(a=1)})
@@ -206,6 +208,7 @@ def test_what_is_refused_is_logged_without_its_data(app, broker, caplog):
 
 
 def test_what_is_no_event_of_the_sdk_is_refused(app):
+    """Counted and not raised, since the SDK's caller could do nothing about it."""
     EventProcessor().process({"visitor": "v"})
     EventProcessor().process(None)
 
@@ -213,6 +216,8 @@ def test_what_is_no_event_of_the_sdk_is_refused(app):
 
 
 def test_a_dispatcher_that_raises_is_counted_and_raises_nothing():
+    """A dispatcher of the application's own cannot break a request, nor lose unnoticed."""
+
     class Broken:
         @staticmethod
         def dispatch_event(_event):
@@ -239,6 +244,7 @@ def test_listeners_hear_of_each_event_and_may_change_it(app, broker):
 
 
 def test_it_has_no_thread_and_no_queue(app, broker):
+    """There is nothing to flush, to lose in a fork, or to overflow in a burst."""
     before = threading.active_count()
     client = client_with()
 
@@ -267,17 +273,16 @@ def both_ways(monkeypatch):
     """A client, and for each event what the SDK would have sent beside what was taken."""
     seen: list = []
     processor = EventProcessor()
-    take = processor._shortcut.take
+    take = processor._visitor_text.event_of
 
     def look(user_event):
-        part = take(user_event)
-        if part is not None:
+        event = take(user_event)
+        if event is not None:
             log_event = EventFactory.create_log_event(user_event, processor.logger)
-            body = part.context.head + part.visitors + part.context.tail
-            seen.append((body, json.dumps(log_event.params), part.context.url, log_event.url))
-        return part
+            seen.append((event.body, json.dumps(log_event.params), event.url, log_event.url))
+        return event
 
-    monkeypatch.setattr(processor._shortcut, "take", look)
+    monkeypatch.setattr(processor._visitor_text, "event_of", look)
     return Optimizely(DATAFILE, event_processor=processor), seen
 
 
@@ -326,7 +331,8 @@ def test_an_sdk_that_builds_its_events_otherwise_is_followed(app, broker, monkey
 
 
 def test_an_sdk_without_the_shortcuts_foothold_is_followed(app, broker, monkeypatch):
-    monkeypatch.setattr(shortcut, "_visitor_of", _no_such_method)
+    """A later SDK may cost the shortcut, but no event."""
+    monkeypatch.setattr(visitor_text, "_visitor_of", _no_such_method)
 
     client_with().track("purchase", "v")
 
@@ -339,7 +345,7 @@ def _no_such_method(*_):
 
 def test_the_shortcut_forgets_old_contexts(app, broker, monkeypatch):
     """A datafile that changes for months does not fill the memory."""
-    monkeypatch.setattr(shortcut, "_KEPT", 2)
+    monkeypatch.setattr(visitor_text, "_KEPT", 2)
     client = client_with()
 
     for revision in range(5):
@@ -347,10 +353,11 @@ def test_the_shortcut_forgets_old_contexts(app, broker, monkeypatch):
         client.track("purchase", "v")
 
     assert [params["revision"] for params in queued(broker)] == ["0", "1", "2", "3", "4"]
-    assert len(client.event_processor._shortcut._contexts) <= 2
+    assert len(client.event_processor._visitor_text._contexts) <= 2
 
 
 def test_a_visitor_that_is_too_large_is_refused_on_the_shortcut_too(app, broker):
+    """The limit holds whichever way an event takes, and the refusal is counted."""
     client = client_with()
 
     client.track("purchase", "v", event_tags={"sku": "a"})

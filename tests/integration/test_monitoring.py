@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..line import Line, Watch
 from ..support import eventually

@@ -75,6 +75,7 @@ def test_the_kernel_may_choose_another_cpu_every_second(monkeypatch, consumer):
     ],
 )
 def test_only_workers_that_gain_by_it_are_kept_on_one_cpu(queues, pool, one_cpu, gains):
+    """Threads that only deliver gain; whatever could use several CPUs keeps them."""
     app = standalone_app()
     app.conf.optly_one_cpu = one_cpu
     app.amqp.queues.select(queues)

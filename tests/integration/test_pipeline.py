@@ -5,7 +5,7 @@ import json
 import pytest
 
 from optly_celery import EventDispatcher, stats
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..support import US_URL, eventually, params_of
 

@@ -96,6 +96,7 @@ def publish(broker, *bodies, queue=QUEUE, **options):
 
 
 def test_what_is_received_is_noted_as_unacked_until_it_is_acked(broker, client):
+    """At each moment a message is in the queue or noted, and after its ack in neither."""
     publish(broker, *range(5))
     with Taker(broker.url) as taker:
         taker.drain(lambda: len(taker.messages) == 5)
@@ -220,6 +221,7 @@ def test_an_idle_worker_waits_without_redis_help(broker, client, trouble):
 
 
 def test_no_more_is_received_than_may_be_held(broker, client):
+    """Taking many at once does not overstep the prefetch limit: others may have the rest."""
     publish(broker, *range(10))
     with Taker(broker.url, prefetch=3) as taker:
         taker.drain(lambda: len(taker.messages) == 3)
@@ -241,6 +243,7 @@ def test_a_message_that_comes_later_is_received(broker, client):
 
 
 def test_messages_of_every_priority_are_received(broker, client):
+    """A producer's priority never leaves a message lying, nor one that comes to an idle worker."""
     for priority in (9, 0, 3, 6):
         publish(broker, priority, priority=priority)
     with Taker(broker.url, acks=True) as taker:
@@ -251,6 +254,7 @@ def test_messages_of_every_priority_are_received(broker, client):
 
 
 def test_several_queues_are_received_as_kombu_does(broker, client):
+    """The one step is for one queue; with several, nothing is left behind or unacked."""
     publish(broker, "event")
     publish(broker, "mail", queue="mail")
     with Taker(broker.url, QUEUE, "mail") as taker:
@@ -263,6 +267,7 @@ def test_several_queues_are_received_as_kombu_does(broker, client):
 
 
 def test_a_consumer_that_does_not_ack_leaves_no_note(broker, client):
+    """Or Redis would hand out again what nobody is going to ack."""
     publish(broker, 1)
     with Taker(broker.url, no_ack=True) as taker:
         taker.drain(lambda: taker.messages)
@@ -270,6 +275,7 @@ def test_a_consumer_that_does_not_ack_leaves_no_note(broker, client):
 
 
 def test_a_key_prefix_is_put_before_every_key(broker, client):
+    """Apps that share a Redis stay apart, down to what is set aside."""
     with Connection(broker.url, transport_options={"global_keyprefix": "shop:"}) as connection:
         Producer(connection).publish(1, exchange="", routing_key=QUEUE)
     client.lpush(f"shop:{QUEUE}", b"nonsense")
@@ -334,6 +340,7 @@ def test_acks_that_redis_does_not_take_are_given_again(broker, client, monkeypat
 
 
 def test_closing_a_channel_acks_what_is_to_be_acked(broker, client):
+    """Done is done though the worker stops within the acks' wait; the rest is given back."""
     publish(broker, 1, 2)
     with Taker(broker.url, visibility_timeout=60) as taker:
         taker.drain(lambda: len(taker.messages) == 2)
@@ -402,10 +409,11 @@ def conf(url, **options):
     ],
 )
 def test_a_worker_of_the_deliver_queue_alone_is_given_it(url, chosen, ssl):
+    """Unasked, with TLS as the URL says it; a broker that is no Redis keeps its own."""
     app = conf(url)
     app.amqp.queues.select([QUEUE])
     choose(app, QUEUE)
-    wanted = f"optly_celery.consumer.redis_transport:{chosen}" if chosen else None
+    wanted = f"optly_celery.worker.receive.transport:{chosen}" if chosen else None
     assert app.conf.broker_transport == wanted
     connection = app.connection_for_read()
     assert bool(connection.ssl) is ssl
@@ -414,6 +422,7 @@ def test_a_worker_of_the_deliver_queue_alone_is_given_it(url, chosen, ssl):
 
 
 def test_no_other_worker_is_given_it():
+    """Whoever consumes more than events has that received as before."""
     app = conf("redis://h/0")
     choose(app, QUEUE)
     assert app.conf.broker_transport is None, "it consumes celery"
@@ -423,6 +432,7 @@ def test_no_other_worker_is_given_it():
 
 
 def test_a_transport_that_the_user_names_stays():
+    """``broker_transport`` is a decision, and not ours to improve upon."""
     app = conf("redis://h/0", broker_transport="redis")
     app.amqp.queues.select([QUEUE])
     choose(app, QUEUE)
@@ -466,6 +476,7 @@ def test_what_parking_and_the_kept_client_use_is_there(broker, client):
 
 
 def test_what_the_publisher_keeps_is_made_by_the_channel(broker):
+    """An undocumented name: a kombu without it, or with clients beside the pool, shows here."""
     with Connection(broker.url) as connection:
         channel = connection.channel()
         assert channel._create_client().connection_pool is channel.pool

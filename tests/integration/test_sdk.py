@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 
 import pytest
 from celery import _state
-from jsonschema import Draft7Validator
 from optimizely.event.event_processor import BatchEventProcessor, ForwardingEventProcessor
 from optimizely.optimizely import Optimizely
 
 from optly_celery import stats
 from optly_celery.event_dispatcher import EventDispatcher
 from optly_celery.event_dispatcher import EventDispatcher as event_dispatcher  # noqa: N813
+from optly_celery.testing.schema import strict_check
 
 from ..line import uuids_in
 from ..support import eventually
@@ -35,8 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning")
 def strict(app, broker, collector, make_worker, monkeypatch):
     """A worker that asks for strictness, before an endpoint that looks at each body."""
     monkeypatch.setattr(_state, "default_app", app)  # as Celery() does, for all threads
-    schema = resources.files("optly_celery.demo").joinpath("event_api.json").read_bytes()
-    collector.accepts = lambda body: Draft7Validator(json.loads(schema)).is_valid(json.loads(body))
+    collector.accepts = strict_check()
     worker = make_worker(broker.url, url_override=collector.url, strict=True)
     yield
     assert broker.client().exists("optly_celery:dead-letters:times") == 0, worker.output()

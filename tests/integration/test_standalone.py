@@ -11,7 +11,7 @@ import pytest
 
 import optly_celery
 from optly_celery import dispatch
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..support import US_URL, eventually, params_of
 

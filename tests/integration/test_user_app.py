@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from optly_celery import dispatch
-from optly_celery.demo.collector import Answer
+from optly_celery.testing.server import Answer
 
 from ..conftest import celery_app
 from ..support import US_URL, eventually, params_of

@@ -10,9 +10,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from optly_celery.demo.collector import Answer, Collector
 from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER
 from optly_celery.tasks import deliver
+from optly_celery.testing.server import Answer, Server
 
 from ..conftest import celery_app
 from ..line import Line, batch_of, uuids_in
@@ -141,7 +141,7 @@ def test_a_refused_connection_is_retried(tmp_path, line, uuid):
 
     task_id = deliver.apply_async((US_URL, "POST", params_of(uuid=uuid)), queue="elsewhere").id
     eventually(lambda: "task-retried" in line.watch.kinds(task_id))
-    with Collector(port=port) as late:
+    with Server(port=port) as late:
         eventually(lambda: late.received)
 
         line.ends(task_id, "SUCCESS")

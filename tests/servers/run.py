@@ -19,6 +19,7 @@ from pathlib import Path
 from celery import Celery
 
 from optly_celery.enqueue.outbox import Outbox
+from optly_celery.event.payload import walk
 
 from ..line import Line
 from ..support import eventually, free_port
@@ -241,10 +242,9 @@ class Run:
             event["uuid"]
             for received in self._line.collector.received[self._from :]
             if received.answer.status == 204
-            for visitor in json.loads(received.body)["visitors"]
+            for visitor, _, events in walk(received.params)
             if visitor["visitor_id"] in self._visitors
-            for snapshot in visitor["snapshots"]
-            for event in snapshot["events"]
+            for event in events
         )
 
     def stored(self) -> int:

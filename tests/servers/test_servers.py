@@ -6,17 +6,16 @@ what arrives, and what does with the SDK's own dispatcher: docs/servers.md.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft7Validator
+
+from optly_celery.testing.schema import strict_check
 
 from ..line import Line
 from ..support import eventually
@@ -32,9 +31,7 @@ DIRECT = ("gunicorn sync preload", "uwsgi", "uvicorn")
 def line(tmp_path_factory):
     """A broker, a worker that asks for strictness, and an endpoint that looks at each body."""
     with Line(tmp_path_factory.mktemp("servers") / "line", strict=True) as running:
-        schema = resources.files("optly_celery.demo").joinpath("event_api.json").read_bytes()
-        valid = Draft7Validator(json.loads(schema)).is_valid
-        running.collector.accepts = lambda body: valid(json.loads(body))
+        running.collector.accepts = strict_check()
         running.work()
         yield running
         assert list(running.dead.list()) == []

@@ -30,6 +30,7 @@ def heard():
 
 
 def test_every_count_is_told(heard):
+    """A listener hears of each change once, in its order, with the outbox's figures or a reason."""
     tally = Tally()
     tally.publish()
     tally.store(lambda: FULL)

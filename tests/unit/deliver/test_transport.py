@@ -16,9 +16,9 @@ import pytest
 import requests
 
 from optly_celery.deliver.transport import Transport
-from optly_celery.demo.collector import Answer, Collector
 from optly_celery.errors import DeliveryError, PermanentDeliveryError, TransientDeliveryError
 from optly_celery.event.event import Event
+from optly_celery.testing.server import Answer, Server
 
 from ...support import US_URL, free_port, params_of
 
@@ -141,10 +141,10 @@ def test_a_status_stands_whatever_becomes_of_the_body(collector, event, answer):
 
 def test_a_connection_that_the_endpoint_closed_meanwhile_is_replaced(event):
     """Between two posts, as load balancers do: nobody notices."""
-    with Collector() as first:
+    with Server() as first:
         transport = _transport(first)
         transport.post(event)
-    with Collector(port=first._port) as second:
+    with Server(port=first._port) as second:
         transport.post(event)
 
         assert len(second.received) == 1

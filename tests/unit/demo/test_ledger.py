@@ -2,9 +2,7 @@
 
 import pytest
 
-from optly_celery.demo.ledger import Books, uuids_in, uuids_of
-
-from ...support import params_of
+from optly_celery.demo.ledger import Books
 
 
 @pytest.fixture
@@ -125,20 +123,3 @@ def test_percentiles_are_calls_that_were_made():
 def test_a_run_without_events_has_a_ledger():
     """All of it zero."""
     assert close(Books()).dispatch_p99_ms == 0.0
-
-
-def test_uuids_are_those_of_every_event_of_every_visitor():
-    """In the order of the payload."""
-    two = params_of("v1", "u1")["visitors"] + params_of("v2", "u2")["visitors"]
-
-    assert uuids_of({"visitors": two}) == ["u1", "u2"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"\xff", b"[]", b"null", b'{"visitors": 1}', b'{"visitors": [1, {"snapshots": [[]]}]}',
-     b'{"visitors": [{"snapshots": [{"events": [{"uuid": 7}]}]}]}'],
-)  # fmt: skip
-def test_a_body_of_another_shape_has_no_uuids(body):
-    """Anybody may post to an open port."""
-    assert uuids_in(body) == []

@@ -14,14 +14,15 @@ import pytest
 from optly_celery.enqueue.claims import Claim, files_in, new_path, set_aside
 from optly_celery.enqueue.outbox import Outbox
 from optly_celery.errors import OutboxError
-from optly_celery.event.batch import take_apart
 from optly_celery.event.event import Event
 
 from ...support import US_URL, params_of
 
 
-def part_of(number: int, at: float = 1e9, **context: object):
-    return take_apart(Event.of(US_URL, params_of(f"v-{number}", f"u-{number}", **context)), at)
+def event_of(number: int, at: float = 1e9, **context: object):
+    event = Event.of(US_URL, params_of(f"v-{number}", f"u-{number}", **context))
+    event.enqueued_at = at
+    return event
 
 
 @pytest.fixture
@@ -37,24 +38,24 @@ def everything(outbox: Outbox):
 
 def test_rows_come_back_whole_and_in_order(outbox):
     """What is read is what was appended, context and text alike."""
-    parts = [part_of(n, revision=str(n % 2)) for n in range(10)]
-    for part in parts:
-        outbox.append(part)
+    events = [event_of(n, revision=str(n % 2)) for n in range(10)]
+    for event in events:
+        outbox.append(event)
 
-    assert [row.part for row in everything(outbox)] == parts
+    assert [row.event for row in everything(outbox)] == events
     assert outbox.rows == 10
     assert outbox.bytes == sum(row.size for row in everything(outbox))
 
 
 def test_settled_rows_are_gone_and_later_ones_are_not(outbox):
     """Emptying the table does not make a new row look like an old one."""
-    outbox.append(part_of(1))
+    outbox.append(event_of(1))
     outbox.settle(everything(outbox))
     assert (outbox.rows, outbox.bytes, outbox.oldest_at) == (0, 0, None)
 
-    outbox.append(part_of(2))
+    outbox.append(event_of(2))
 
-    assert [row.part for row in everything(outbox)] == [part_of(2)]
+    assert [row.event for row in everything(outbox)] == [event_of(2)]
     assert everything(outbox)[0].id == 2
     assert outbox.oldest_at is not None
 
@@ -62,8 +63,8 @@ def test_settled_rows_are_gone_and_later_ones_are_not(outbox):
 def test_reading_is_bounded_by_rows_and_by_bytes(outbox):
     """One read holds so much in memory and no more, but always at least one row."""
     for number in range(10):
-        outbox.append(part_of(number))
-    size = len(part_of(0).visitors)
+        outbox.append(event_of(number))
+    size = len(event_of(0).visitors_text)
 
     assert len(outbox.read(limit=3, max_bytes=1 << 40)) == 3
     assert len(outbox.read(limit=100, max_bytes=size * 4)) == 4
@@ -73,15 +74,15 @@ def test_reading_is_bounded_by_rows_and_by_bytes(outbox):
 def test_a_full_outbox_refuses_and_keeps_what_it_has(tmp_path):
     """Past the bound an event is refused with its reason; room comes back with settling."""
     outbox = Outbox(new_path(tmp_path), max_bytes=1000)
-    while outbox.bytes + len(part_of(9).visitors) + 50 < 1000:
-        outbox.append(part_of(outbox.rows))
+    while outbox.bytes + len(event_of(9).visitors_text) + 50 < 1000:
+        outbox.append(event_of(outbox.rows))
     with pytest.raises(OutboxError) as refused:
-        outbox.append(part_of(9))
+        outbox.append(event_of(9))
     assert refused.value.reason == "outbox_full"
     assert 0 < outbox.rows < 10
 
     outbox.settle(everything(outbox))
-    outbox.append(part_of(11))
+    outbox.append(event_of(11))
 
     assert outbox.rows == 1
     outbox.close()
@@ -89,7 +90,7 @@ def test_a_full_outbox_refuses_and_keeps_what_it_has(tmp_path):
 
 def test_files_are_for_their_owner_alone(outbox, tmp_path):
     """0600: the file holds visitor ids."""
-    outbox.append(part_of(1))
+    outbox.append(event_of(1))
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
     assert set(modes.values()) == {"0o600"}, modes
 
@@ -102,7 +103,7 @@ def test_a_killed_process_leaves_what_it_appended(tmp_path):
         from tests.unit.enqueue.test_outbox import *
         outbox = Outbox(new_path(Path({str(tmp_path)!r})), max_bytes=10_000_000)
         for number in range(2000):
-            outbox.append(part_of(number))
+            outbox.append(event_of(number))
         os.kill(os.getpid(), signal.SIGKILL)
     """)
     done = subprocess.run([sys.executable, "-c", script], check=False)
@@ -111,27 +112,27 @@ def test_a_killed_process_leaves_what_it_appended(tmp_path):
     (path,) = files_in(tmp_path)
     left = Outbox(path, max_bytes=0, create=False)
 
-    assert [row.part for row in everything(left)] == [part_of(n) for n in range(2000)]
+    assert [row.event for row in everything(left)] == [event_of(n) for n in range(2000)]
     left.close()
 
 
 def test_closing_removes_an_empty_file_and_keeps_another(tmp_path):
     """No litter, and no loss."""
     empty, full = (Outbox(new_path(tmp_path), max_bytes=1_000_000) for _ in range(2))
-    full.append(part_of(1))
+    full.append(event_of(1))
     empty.close()
     full.close()
 
     assert files_in(tmp_path) == [full.path]
     with pytest.raises(OutboxError) as closed:
-        full.append(part_of(2))
+        full.append(event_of(2))
     assert closed.value.reason == "outbox_closed"
 
 
 def test_contexts_do_not_pile_up(outbox):
     """Ten thousand contexts, one after the other, leave few behind."""
     for number in range(1000):
-        outbox.append(part_of(number, revision=str(number)))
+        outbox.append(event_of(number, revision=str(number)))
         outbox.settle(everything(outbox))
 
     kept = outbox._db.execute("SELECT count(*) FROM contexts").fetchone()[0]
@@ -180,7 +181,7 @@ def test_a_full_disk_refuses_the_event_and_keeps_the_others(tmp_path):
         kept = 0
         try:
             while True:
-                outbox.append(part_of(kept))
+                outbox.append(event_of(kept))
                 kept += 1
         except OutboxError as exc:
             print(kept, exc.reason, len(everything(outbox)), outbox.rows)
@@ -205,7 +206,7 @@ def test_only_a_dead_owners_file_can_be_claimed(tmp_path):
         from tests.unit.enqueue.test_outbox import *
         path = Path({str(path)!r})
         claim, outbox = Claim.take(path), Outbox(path, max_bytes=1_000_000)
-        outbox.append(part_of(1))
+        outbox.append(event_of(1))
         print("ready", flush=True)
         sys.stdin.read()
     """)
@@ -232,7 +233,7 @@ def test_a_forked_child_does_not_hold_its_parents_claim(tmp_path):
         from tests.unit.enqueue.test_outbox import *
         path = Path({str(path)!r})
         claim, outbox = Claim.take(path), Outbox(path, max_bytes=1_000_000)
-        outbox.append(part_of(1))
+        outbox.append(event_of(1))
         if os.fork():
             os._exit(0)
         print("parent gone", flush=True)

@@ -13,7 +13,7 @@ from optly_celery.enqueue.relay import Relay
 from optly_celery.errors import PublishError
 
 from ...support import eventually
-from .test_outbox import part_of
+from .test_outbox import event_of
 
 
 class ListPublisher:
@@ -32,7 +32,7 @@ class ListPublisher:
 
     @property
     def events(self) -> int:
-        return sum(batch.count for batch in self.batches)
+        return sum(batch.event_count for batch in self.batches)
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def test_events_of_one_context_share_batches(make_relay):
     publisher = ListPublisher()
     relay, outbox, relayed = make_relay(publisher)
     for number in range(250):
-        outbox.append(part_of(number, revision="1" if number < 220 else "2"))
+        outbox.append(event_of(number, revision="1" if number < 220 else "2"))
 
     assert relay.flush(10)
 
-    assert sorted(batch.count for batch in publisher.batches) == [20, 30, 100, 100]
+    assert sorted(batch.event_count for batch in publisher.batches) == [20, 30, 100, 100]
     assert sum(relayed) == 250
     assert outbox.rows == 0
 
@@ -72,7 +72,7 @@ def test_rows_stay_until_the_broker_has_them(make_relay):
     publisher = ListPublisher(refuse=3)
     relay, outbox, relayed = make_relay(publisher)
     for number in range(5):
-        outbox.append(part_of(number))
+        outbox.append(event_of(number))
     relay.wake()
 
     eventually(lambda: relay.in_trouble or relayed)
@@ -86,7 +86,7 @@ def test_rows_stay_until_the_broker_has_them(make_relay):
 def test_flush_gives_up_in_time_and_loses_nothing(make_relay):
     """While the broker is away, flush says that something is left, and leaves it."""
     relay, outbox, _ = make_relay(ListPublisher(refuse=1_000_000))
-    outbox.append(part_of(1))
+    outbox.append(event_of(1))
 
     assert relay.flush(0.2) is False
 
@@ -98,7 +98,7 @@ def test_where_threads_cannot_run_the_caller_relays(make_relay):
     publisher = ListPublisher()
     relay, outbox, _ = make_relay(publisher, in_line=True)
     before = threading.active_count()
-    outbox.append(part_of(1))
+    outbox.append(event_of(1))
     relay.wake()
 
     assert publisher.events == 1
@@ -109,7 +109,7 @@ def test_a_dead_processs_file_is_adopted_and_removed(make_relay, tmp_path):
     """What another process left is relayed, and nothing is left of its file."""
     left = Outbox(new_path(tmp_path), max_bytes=1_000_000)
     for number in range(5):
-        left.append(part_of(number))
+        left.append(event_of(number))
     left.close()
     publisher = ListPublisher()
     relay, outbox, _ = make_relay(publisher)
@@ -125,7 +125,7 @@ def test_a_damaged_file_stops_nobody(make_relay, tmp_path):
     damaged.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     publisher = ListPublisher()
     relay, outbox, _ = make_relay(publisher)
-    outbox.append(part_of(1))
+    outbox.append(event_of(1))
     relay.wake()
 
     eventually(lambda: publisher.events == 1)
@@ -137,7 +137,7 @@ def test_a_batch_fills_while_the_relay_lingers(make_relay):
     publisher = ListPublisher()
     relay, outbox, _ = make_relay(publisher, linger_s=0.5)
     for number in range(20):
-        outbox.append(part_of(number, time.time()))
+        outbox.append(event_of(number, time.time()))
         relay.wake()
 
     eventually(lambda: publisher.events == 20)
@@ -149,7 +149,7 @@ def test_closing_does_not_wait_for_the_linger(make_relay):
     """A process that ends does not wait for a batch to fill."""
     publisher = ListPublisher()
     relay, outbox, _ = make_relay(publisher, linger_s=60.0)
-    outbox.append(part_of(1))
+    outbox.append(event_of(1))
     relay.wake()
     eventually(relay._thread._thread.is_alive)
     started = time.monotonic()
@@ -167,7 +167,7 @@ def test_in_line_a_dead_processs_file_is_adopted_bit_by_bit(make_relay, tmp_path
     relay, _, _ = make_relay(publisher, in_line=True)
     dead = Outbox(new_path(tmp_path), max_bytes=100_000_000)
     for number in range(1_500):
-        dead.append(part_of(number))
+        dead.append(event_of(number))
     dead.close()
 
     assert relay.adopt(tmp_path).events == 1_000

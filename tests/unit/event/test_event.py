@@ -13,6 +13,7 @@ from kombu.utils import json as kombu_json
 
 from optly_celery.errors import NotAnEventError
 from optly_celery.event.event import MAX_OBJECT_BYTES, Event
+from optly_celery.event.summary import is_summary, summarise
 
 from ...support import US_URL, params_of, visitor_of
 
@@ -374,3 +375,44 @@ def test_text_with_what_looks_like_a_number_in_a_string_stands(value):
 def test_numbers_that_may_be_too_large_are_written_anew(text):
     """Python reads too large a one as infinity, and then refuses it."""
     assert Event.of(US_URL, text).body == json.dumps(json.loads(text)) != text
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Whoever reads an event's text fails."""
+    monkeypatch.setattr("optly_celery.event.event._decode", None)
+
+
+def test_what_is_made_of_context_and_visitors_is_never_read(unreadable):
+    """The client and the relay know all that a message says, so nothing is parsed for it."""
+    known = Event.of(US_URL, params_of("a", "u-1"), "POST", JSON_HEADERS)
+
+    event = Event.whole(known.context, f"{known.visitors_text}, {known.visitors_text}", 2)
+
+    assert event.summary.split(", ")[1:3] == ["project 111001", "2 events"]
+    assert json.loads(event.message_body)[1] == {"headers": JSON_HEADERS}
+    assert (event.url, event.headers, event.context) == (US_URL, JSON_HEADERS, known.context)
+
+
+def test_text_of_this_package_brings_its_summary_along(unreadable):
+    """A batch that is to be attempted again is not parsed for the line that is shown of it."""
+    text = json.dumps(params_of())
+    shown = Event.of(US_URL, params_of()).summary
+
+    assert Event.of(US_URL, text, ours=True, summary=shown).summary == shown
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        Event.of(US_URL, params_of()).summary,
+        Event.raw(7, ["ann"], None, "headers").summary,
+        Event.raw("https://h:1/x", {"project_id": "a" * 32}, "GET", None).summary,
+        summarise("POST", US_URL, "1", 100, 12_300_000),
+    ],
+)
+def test_a_summary_is_known_when_it_is_seen(shown):
+    """What stands in a message's header is shown only where it has this form."""
+    assert is_summary(shown)
+    for other in (shown + "x", f"x{shown}", shown.replace("project", "visitor"), shown + "\n", 7):
+        assert not is_summary(other)

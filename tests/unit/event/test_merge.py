@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optly_celery.event.batch import merge, split, take_apart
+from optly_celery.event.batch import merge, split
 from optly_celery.event.event import Event
 
 from ...support import US_URL, params_of, visitor_of
@@ -89,16 +89,15 @@ def unpack(batch):
 def test_an_event_taken_apart_is_its_body_again(found):
     """Context and visitors, put together, are the SDK's JSON byte for byte."""
     for event in found:
-        part = take_apart(event, 0.0)
-        assert part.context.head + part.visitors + part.context.tail == event.body
+        again = Event.whole(event.context, event.visitors_text, event.event_count)
+        assert again == event
+        assert (again.body, again.summary) == (event.body, event.summary)
 
 
 @given(events, st.integers(1, 8), st.integers(1, 600))
 def test_merging_keeps_every_pair_of_context_and_visitor(found, max_events, max_bytes):
     """The multiset of pairs is the same before and after, whatever the limits."""
-    batches = merge(
-        (take_apart(event, 0.0) for event in found), max_events=max_events, max_bytes=max_bytes
-    )
+    batches = merge(found, max_events=max_events, max_bytes=max_bytes)
 
     assert Counter(pairs_of(map(unpack, batches))) == Counter(pairs_of(map(parts_of, found)))
 
@@ -106,28 +105,28 @@ def test_merging_keeps_every_pair_of_context_and_visitor(found, max_events, max_
 @given(events)
 def test_merging_keeps_the_order_of_visitors_within_a_context(found):
     """Nobody's events overtake each other in one context."""
-    batches = merge((take_apart(event, 0.0) for event in found), **NO_LIMIT)
+    batches = merge(found, **NO_LIMIT)
 
     before, after = (pairs_of(x) for x in (map(parts_of, found), map(unpack, batches)))
     for context in {context for context, _ in before}:
         wanted = [visitor for c, visitor in before if c == context]
         # GETs and the like travel alone, one by one, and so may keys in another order.
         assert Counter(wanted) == Counter(visitor for c, visitor in after if c == context)
-    texts = [take_apart(event, 0.0) for event in found]
-    for context in {part.context for part in texts if part.context.mergeable}:
-        (batch,) = merge([part for part in texts if part.context == context], **NO_LIMIT)
-        wanted = [v for part in texts if part.context == context for v in _visitors(part)]
+    for context in {event.context for event in found if event.context.mergeable}:
+        alike = [event for event in found if event.context == context]
+        (batch,) = merge(alike, **NO_LIMIT)
+        wanted = [v for event in alike for v in _visitors(event)]
         assert unpack(batch)[3]["visitors"] == wanted
 
 
-def _visitors(part):
-    return json.loads(f"[{part.visitors}]")
+def _visitors(event):
+    return json.loads(f"[{event.visitors_text}]")
 
 
 @given(events)
 def test_merge_then_split_to_the_end_gives_the_pairs_again(found):
     """Splitting a batch until each visitor stands alone undoes the merge."""
-    batches = merge((take_apart(event, 0.0) for event in found), **NO_LIMIT)
+    batches = merge(found, **NO_LIMIT)
     waiting = [Event.of(url, params, verb, headers)
                for url, verb, headers, params in map(unpack, batches)]  # fmt: skip
     alone = []
@@ -173,7 +172,7 @@ def test_events_that_differ_in_anything_but_visitors_never_share_a_batch(
     other = Event.of(url, params_of("b", "u-2", **context), verb, headers)
     again = Event.of(US_URL, params_of("c", "u-3"))
 
-    batches = merge((take_apart(e, 0.0) for e in (one, other, again)), **NO_LIMIT)
+    batches = merge((one, other, again), **NO_LIMIT)
 
     ids = [[v["visitor_id"] for v in unpack(batch)[3]["visitors"]] for batch in batches]
     assert sorted(ids) == [["a", "c"], ["b"]]
@@ -183,7 +182,7 @@ def test_two_visitors_with_one_id_are_not_folded():
     """The same visitor twice stays twice: its events are told apart by uuid."""
     found = [Event.of(US_URL, params_of("same", uuid)) for uuid in ("u-1", "u-2")]
 
-    (batch,) = merge((take_apart(e, 0.0) for e in found), **NO_LIMIT)
+    (batch,) = merge(found, **NO_LIMIT)
 
     assert unpack(batch)[3]["visitors"] == [visitor_of("same", "u-1"), visitor_of("same", "u-2")]
     assert batch.summary.split(", ")[2] == "2 events"
@@ -191,30 +190,26 @@ def test_two_visitors_with_one_id_are_not_folded():
 
 def test_batches_stay_within_their_limits():
     """By events and by bytes; one event over a limit travels alone."""
+    alone = [Event.of(US_URL, params_of(f"v-{n}", f"u-{n}")) for n in range(25)]
     parts = [
-        take_apart(Event.of(US_URL, params_of(f"v-{n}", f"u-{n}")), float(n)) for n in range(25)
+        Event.whole(e.context, e.visitors_text, e.event_count, enqueued_at=float(n))
+        for n, e in enumerate(alone)
     ]
     one = len(next(merge(parts[:1], **NO_LIMIT)).body)
 
     by_events = list(merge(parts, max_events=10, max_bytes=1 << 30))
     by_bytes = list(merge(parts, max_events=100, max_bytes=one * 3))
 
-    assert [batch.count for batch in by_events] == [10, 10, 5]
+    assert [batch.event_count for batch in by_events] == [10, 10, 5]
     assert [batch.enqueued_at for batch in by_events] == [0.0, 10.0, 20.0]
     assert all(len(batch.body) <= one * 3 for batch in by_bytes)
-    assert [batch.count for batch in merge(parts[:3], max_events=1, max_bytes=1)] == [1, 1, 1]
+    assert [batch.event_count for batch in merge(parts[:3], max_events=1, max_bytes=1)] == [1, 1, 1]
 
 
 def test_a_batch_travels_as_text_and_a_single_event_as_an_object():
     """Celery reads an object twice, slowly; a person reads a single one in the queue."""
     single, batch = (
-        next(
-            merge(
-                [take_apart(Event.of(US_URL, params_of()), 0.0)] * count,
-                max_events=10,
-                max_bytes=10_000,
-            )
-        )
+        next(merge([Event.of(US_URL, params_of())] * count, max_events=10, max_bytes=10_000))
         for count in (1, 2)
     )
     assert isinstance(json.loads(single.message_body)[0][2], dict)
@@ -233,7 +228,7 @@ def test_a_batch_travels_as_text_and_a_single_event_as_an_object():
 def test_params_as_text_share_a_batch_however_they_were_written(text):
     """Their text is no guide to where the visitors are; what Python reads of it is."""
     found = [Event.of(US_URL, params) for params in (text, {"a": 1, "visitors": [{"b": 2}]}, text)]
-    batches = merge((take_apart(event, 0.0) for event in found), **NO_LIMIT)
+    batches = merge(found, **NO_LIMIT)
 
     assert Counter(pairs_of(map(unpack, batches))) == Counter(pairs_of(map(parts_of, found)))
 
@@ -256,9 +251,9 @@ def test_visitors_are_those_at_the_top(params):
     """After an event of the usual form with the same beginning, too: beginnings are remembered."""
     usual = Event.of(US_URL, {"a": 1, "visitors": [0]})
     for event in (usual, Event.of(US_URL, params), usual, Event.of(US_URL, params)):
-        part = take_apart(event, 0.0)
-        assert part.context.head + part.visitors + part.context.tail == event.body
+        context = event.context
+        assert context.head + event.visitors_text + context.tail == event.body
         visitors = event.params.get("visitors")
-        assert part.context.mergeable is (isinstance(visitors, list) and bool(visitors))
-        if part.context.mergeable:
-            assert _visitors(part) == visitors
+        assert context.mergeable is (isinstance(visitors, list) and bool(visitors))
+        if context.mergeable:
+            assert _visitors(event) == visitors

@@ -38,12 +38,14 @@ def handlers():
     ("options", "run"), [({}, False), ({"enable_threads": True}, True), ({"threads": b"2"}, True)]
 )
 def test_threads_run_where_uwsgi_was_told_so(inside, options, run):
+    """Elsewhere in uWSGI a thread is started and never runs, so none may be relied upon."""
     inside(**options)
 
     assert uwsgi.threads_run() is run
 
 
 def test_threads_run_everywhere_else():
+    """Without uWSGI around the process there is no such restriction."""
     assert uwsgi.threads_run()
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from optly_celery.runtime.lazy import once
+from optly_celery.runtime.lazy import lazy
 
 
 class Thing:
@@ -16,7 +16,7 @@ class Thing:
     def __init__(self, make):
         self._make = make
 
-    @once
+    @lazy
     def part(self):
         """What is made."""
         return self._make()
@@ -45,6 +45,7 @@ def test_threads_that_ask_at_once_get_the_same_one():
 
 
 def test_it_is_not_asked_for_again():
+    """What is made may be a connection or a file, of which there must not be two."""
     thing = Thing(object)
     assert thing.part is thing.part
 
@@ -69,11 +70,12 @@ def test_one_may_ask_for_another_while_it_is_made():
     """The same thread does not wait for itself."""
 
     class Pair:
-        first = once(lambda self: [self.second])
-        second = once(lambda self: 2)  # noqa: ARG005 - as a method
+        first = lazy(lambda self: [self.second])
+        second = lazy(lambda self: 2)  # noqa: ARG005 - as a method
 
     assert Pair().first == [2]
 
 
 def test_the_class_shows_what_it_is():
+    """``help`` finds the description without anything being made."""
     assert Thing.part.__doc__ == "What is made."

@@ -177,12 +177,14 @@ def test_what_has_no_json_form_is_refused_with_the_reason(value, reason):
 
 
 def test_one_list_in_two_places_is_no_cycle():
+    """Only a list inside itself has no JSON form; one that is used twice is written twice."""
     shared = [Decimal("1.5")]
 
     assert plain({"a": shared, "b": shared}) == {"a": [1.5], "b": [1.5]}
 
 
 def test_as_many_levels_as_are_allowed_pass():
+    """The limit itself is within the limit."""
     assert plain(_deep(MAX_DEPTH)) == _deep(MAX_DEPTH)
 
 
@@ -246,6 +248,7 @@ def test_a_set_has_one_form_whatever_its_order(value):
 
 
 def test_numpys_scalars_become_numbers():
+    """Flags, text, arrays and times come along; what is not finite has no JSON form here either."""
     np = pytest.importorskip("numpy")
 
     tags = {
@@ -273,6 +276,7 @@ def test_numpys_scalars_become_numbers():
 
 
 def test_djangos_lazy_text_becomes_text():
+    """A translated label, or a lazy object around text, arrives as what it stands for."""
     functional = pytest.importorskip("django.utils.functional")
 
     lazy = functional.lazy(lambda: "Grüße", str)

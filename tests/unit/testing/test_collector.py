@@ -1,4 +1,4 @@
-"""Delivery to a scripted endpoint, without broker or worker."""
+"""Delivery to a scripted collector, without broker or worker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_scripted_failures_are_retried_until_one_attempt_is_taken(collector):
     assert collector.kept == []
 
 
-def test_an_endpoint_that_hangs_is_given_up_on():
+def test_a_collector_that_hangs_is_given_up_on():
     """The limit is the test's to choose."""
     with Collector() as collector, delivering(collector, timeout_s=0.1):
         collector.script(HANG)

@@ -69,6 +69,7 @@ def test_a_suspect_waits_while_another_ones_note_is_being_made(requests):
 
 
 def test_one_that_is_kept_holds_nobody_up(requests):
+    """Once it is a dead letter it is no suspect, and the next one need not wait for it."""
     first, second = requests
     suspects = Slow(deaths=MOST_DEATHS + 1)
     assert not suspects.admit(first, lambda: None)

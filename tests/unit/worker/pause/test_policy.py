@@ -42,6 +42,7 @@ def fail(pauses, host=HOST, times=1, retry_after_s=None):
 
 
 def test_so_many_failures_in_a_row_pause(pauses):
+    """Exactly so many: then there are no posts to it, and with no other host no receiving."""
     assert fail(pauses, times=2) is None
     assert fail(pauses) == Change(HOST, True, "http_503")
     assert not pauses.admit(HOST, "next")
@@ -49,6 +50,7 @@ def test_so_many_failures_in_a_row_pause(pauses):
 
 
 def test_an_answer_in_between_starts_the_row_again(pauses):
+    """Single failures, however many in a day, never add up to a pause."""
     fail(pauses, times=2)
     pauses.admit(HOST, "good")
     pauses.ended(HOST, "good", Ended.ANSWERED)
@@ -56,6 +58,7 @@ def test_an_answer_in_between_starts_the_row_again(pauses):
 
 
 def test_what_was_never_posted_does_not_count(pauses):
+    """An event that was refused before its POST says nothing about the host."""
     for n in range(9):
         pauses.admit(HOST, f"n-{n}")
         assert pauses.ended(HOST, f"n-{n}", Ended.NOT_TRIED) is None
@@ -63,6 +66,7 @@ def test_what_was_never_posted_does_not_count(pauses):
 
 
 def test_zero_switches_it_off(clock):
+    """Then a host is posted to however often it fails, and whatever ``Retry-After`` says."""
     pauses = Pauses(after=0, longest_s=300.0, clock=clock)
     assert fail(pauses, times=99, retry_after_s=20.0) is None
 
@@ -82,6 +86,7 @@ def test_one_probe_at_a_time_with_growing_waits(pauses, clock):
 
 
 def test_retry_after_pauses_at_once_and_is_waited_for(pauses, clock):
+    """A host that names a time is not asked before it, and is asked soon after it."""
     change = fail(pauses, retry_after_s=20.0)
     assert change == Change(HOST, True, "http_503")
     clock.now += 19.9
@@ -91,6 +96,7 @@ def test_retry_after_pauses_at_once_and_is_waited_for(pauses, clock):
 
 
 def test_retry_after_is_bounded_by_the_longest_backoff(pauses, clock):
+    """No header, wrong or hostile, stops deliveries for longer than the settings allow."""
     fail(pauses, retry_after_s=86_400.0)
     clock.now += 300.0
     assert pauses.admit(HOST, "probe")
@@ -115,6 +121,7 @@ def test_an_answered_probe_resumes_with_a_ramp(pauses, clock):
 
 
 def test_a_failure_on_the_way_back_pauses_again(pauses, clock):
+    """One is enough then: a host that has just been down gets no new row of failures."""
     fail(pauses, times=3)
     clock.now += 1.0
     pauses.admit(HOST, "probe")
@@ -124,6 +131,7 @@ def test_a_failure_on_the_way_back_pauses_again(pauses, clock):
 
 
 def test_with_little_to_post_the_way_back_ends_by_time(pauses, clock):
+    """Ten seconds without a failure do as well as a ramp that nothing fills."""
     fail(pauses, times=3)
     clock.now += 1.0
     pauses.admit(HOST, "probe")
@@ -135,6 +143,7 @@ def test_with_little_to_post_the_way_back_ends_by_time(pauses, clock):
 
 
 def test_an_answer_to_what_was_posted_before_the_pause_changes_nothing(pauses):
+    """A late success tells how the host was, not how it is."""
     pauses.admit(HOST, "early")
     fail(pauses, times=3)
     assert pauses.ended(HOST, "early", Ended.ANSWERED) is None
@@ -164,6 +173,7 @@ def test_a_probe_that_never_ends_is_given_up(pauses, clock):
 
 
 def test_a_lost_connection_frees_the_probe(pauses, clock):
+    """Nobody will hear how it ended, and the host must not stay paused for that."""
     fail(pauses, times=3)
     clock.now += 1.0
     pauses.admit(HOST, "lost")
@@ -173,6 +183,7 @@ def test_a_lost_connection_frees_the_probe(pauses, clock):
 
 
 def test_a_probe_that_was_no_post_is_repeated_at_once(pauses, clock):
+    """Nothing was learnt about the host, so its next event need not wait for a probe's time."""
     fail(pauses, times=3)
     clock.now += 1.0
     pauses.admit(HOST, "no event")
@@ -181,6 +192,7 @@ def test_a_probe_that_was_no_post_is_repeated_at_once(pauses, clock):
 
 
 def test_other_hosts_go_on(pauses, clock):
+    """One region's outage leaves the other's events flowing, as long as there are any."""
     pauses.admit(OTHER, "e")
     fail(pauses, times=3)
     assert pauses.any_flows()
@@ -190,6 +202,7 @@ def test_other_hosts_go_on(pauses, clock):
 
 
 def test_hearsay_pauses_an_unknown_host_with_a_probe_due(pauses):
+    """What a parked message tells is believed once, and found out about at once."""
     assert pauses.suspect(HOST, "parked") == Change(HOST, True, "parked")
     assert pauses.suspect(HOST, "parked") is None
     assert pauses.admit(HOST, "probe")
@@ -208,6 +221,7 @@ def test_hearsay_pauses_an_unknown_host_with_a_probe_due(pauses):
     ],
 )
 def test_what_an_error_says_about_the_host(error, how):
+    """An answer, or its absence, counts; troubles of our own are not the host's."""
     assert how_ended(error) is how
 
 

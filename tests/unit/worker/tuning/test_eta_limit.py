@@ -29,10 +29,12 @@ def test_celerys_own_limit_does_not_recover():
 
 
 def test_a_limit_below_the_prefetch_limit_is_that():
+    """A limit set too low never leaves a worker with less than its own prefetch."""
     qos = LimitedQoS(lambda **_: None, 128, 10)
     assert qos.increment_eventually() == 128
 
 
 def test_no_prefetch_limit_stays_none():
+    """0 is Celery's word for no limit; counted upwards it would become a very small one."""
     qos = LimitedQoS(lambda **_: None, 0, 10)
     assert qos.increment_eventually() == qos.decrement_eventually() == 0

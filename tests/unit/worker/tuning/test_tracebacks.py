@@ -31,6 +31,7 @@ def test_billiard_can_be_told_to_share():
 
 
 def test_two_failures_of_one_function_share_its_code(sharing):
+    """A thousand failures of one kind hold one copy of the code in memory, not a thousand."""
     first, second = failure(), failure()
     assert first.tb.tb_frame is not second.tb.tb_frame
     assert first.tb.tb_frame.f_code is second.tb.tb_frame.f_code
@@ -44,5 +45,6 @@ def test_a_copy_is_as_good_as_before(sharing):
 
 
 def test_it_may_be_asked_for_twice(sharing):
+    """Setting up a second app in one process changes nothing."""
     share_copies()
     assert failure().tb.tb_frame.f_code is failure().tb.tb_frame.f_code

@@ -1,6 +1,6 @@
-"""The endpoint that goes away."""
+"""A collector that goes away."""
 
-from optly_celery.demo.outage import Outage
+from optly_celery.testing.outage import Outage
 
 
 def test_an_outage_starts_at_a_request_and_ends_by_the_clock():
