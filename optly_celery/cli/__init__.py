@@ -11,13 +11,12 @@ import click
 from celery.bin.base import handle_preload_options
 
 from ..version import __version__
-from .chosen_app import ChosenApp
+from .chosen_app import ChosenApp, named
 from .dead_letters import dead_letters
 from .demo import demo
 from .exits import CommandGroup
 from .outbox import outbox
 from .status import status
-from .unreadable import unreadable
 
 __all__ = ["main", "optimizely"]
 
@@ -30,7 +29,7 @@ def optimizely(ctx: click.Context, **_: Any) -> None:
     """Look after the events on their way to Optimizely."""
 
 
-for command in (status, dead_letters, unreadable, outbox, demo):
+for command in (status, dead_letters, outbox, demo):
     optimizely.add_command(command)
 
 
@@ -44,4 +43,4 @@ for command in (status, dead_letters, unreadable, outbox, demo):
 @click.pass_context
 def main(ctx: click.Context, app: str | None) -> None:
     """Look after the events on their way to Optimizely."""
-    ctx.obj = ChosenApp(app)
+    ctx.obj = ChosenApp(lambda: named(app))

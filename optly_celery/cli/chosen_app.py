@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -16,26 +17,34 @@ from .exits import USAGE, Failure
 
 
 class ChosenApp:
-    """What ``optly-celery -A`` names; looked for when first asked, as ``celery -A`` does."""
+    """What commands find in click's context: the app, looked for when first asked."""
 
-    def __init__(self, name: str | None) -> None:
-        self._name = name
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
 
     @cached_property
     def app(self) -> Any:
-        if self._name is None:
-            return standalone_app()
-        try:
-            found = find_app(self._name)
-        except Exception as exc:  # noqa: BLE001 - importing a project may raise anything
-            raise Failure(
-                f"the Celery app {self._name!r} cannot be imported "
-                f"({type(exc).__name__}: {exc}). {_HINT}",
-                USAGE,
-            ) from None
-        if not isinstance(found, celery.Celery):
-            raise Failure(f"{self._name!r} is no Celery app. {_HINT}", USAGE)
-        return found
+        return self._find()
+
+
+def named(name: str | None) -> Any:
+    """What ``optly-celery -A`` names, as for ``celery -A``.
+
+    Raises:
+        Failure: there is no such app.
+    """
+    if name is None:
+        return standalone_app()
+    try:
+        found = find_app(name)
+    except Exception as exc:  # noqa: BLE001 - importing a project may raise anything
+        raise Failure(
+            f"the Celery app {name!r} cannot be imported ({type(exc).__name__}: {exc}). {_HINT}",
+            USAGE,
+        ) from None
+    if not isinstance(found, celery.Celery):
+        raise Failure(f"{name!r} is no Celery app. {_HINT}", USAGE)
+    return found
 
 
 _HINT = (

@@ -8,7 +8,7 @@ import sys
 import click
 from celery.utils.nodenames import default_nodename, host_format
 
-from ..status.verdict import Facts, collect, verdict
+from ..status.verdict import Status, collect, verdict
 from ..worker.receive.receipt import ASIDE
 from .chosen_app import runtime_from
 from .exits import FAILED, OK, UNREACHABLE
@@ -42,47 +42,47 @@ def status(ctx: click.Context, /, *, as_json: bool, timeout_s: float, worker: st
           3 when the broker does not answer.
     """  # noqa: D301 - click's mark for lines that stay as they are
     name = host_format(default_nodename(worker)) if worker else None
-    facts = collect(runtime_from(ctx), timeout_s=timeout_s, worker=name)
-    found = verdict(facts)
+    found = collect(runtime_from(ctx), timeout_s=timeout_s, worker=name)
+    judged = verdict(found)
     if as_json:
-        click.echo(json.dumps(facts.as_dict(), indent=2))
-    elif facts.broker_answered:
-        _print(facts)
-        click.echo(found.text)
-    if not facts.broker_answered:
+        click.echo(json.dumps(found.as_dict(), indent=2))
+    elif found.broker_answered:
+        _print(found)
+        click.echo(judged.text)
+    if not found.broker_answered:
         click.echo(
-            f"Error: {'; '.join(facts.trouble)}. Check that it runs, and that broker_url "
+            f"Error: {'; '.join(found.unanswered)}. Check that it runs, and that broker_url "
             "(OPTLY_BROKER_URL for the standalone app) names it.",
             err=True,
         )
         sys.exit(UNREACHABLE)
-    sys.exit(OK if found.healthy else FAILED)
+    sys.exit(OK if judged.healthy else FAILED)
 
 
-def _print(facts: Facts) -> None:
-    unacked = "" if facts.unacked is None else f", {facts.unacked:,} unacked (all queues)"
-    waiting = f"{facts.queue}: {facts.waiting:,} waiting{unacked}"
-    rows = [("broker", facts.broker), ("queue", waiting)]
-    if facts.unreadable:
-        name = ASIDE % facts.queue
-        rows.append(("unreadable", f"{facts.unreadable:,}, no messages: in the Redis list {name}"))
-    if facts.workers is None:
+def _print(found: Status) -> None:
+    unacked = "" if found.unacked is None else f", {found.unacked:,} unacked (all queues)"
+    waiting = f"{found.queue}: {found.waiting:,} waiting{unacked}"
+    rows = [("broker", found.broker), ("queue", waiting)]
+    if found.unreadable:
+        name = ASIDE % found.queue
+        rows.append(("unreadable", f"{found.unreadable:,}, waiting in {name} for a worker to keep"))
+    if found.workers is None:
         rows.append(("workers", _UNKNOWN))
-    for worker in facts.workers or ():
+    for worker in found.workers or ():
         verb = "consumes" if worker.consumes else "does not consume"
         lacks = "" if worker.knows_task else ", has no deliver task"
-        rows.append(("worker", f"{worker.name} {verb} {facts.queue}{lacks}"))
+        rows.append(("worker", f"{worker.name} {verb} {found.queue}{lacks}"))
         rows += [("paused", f"{host} by {worker.name}") for host in worker.paused]
-    rows += [("parked", f"{count:,} for {host}") for host, count in (facts.parked or {}).items()]
-    if facts.asked is None:
-        rows.append(("dead letters", _letters(facts)))
+    rows += [("parked", f"{count:,} for {host}") for host, count in (found.parked or {}).items()]
+    if found.asked is None:
+        rows.append(("dead letters", _letters(found)))
     for name, value in rows:
         click.echo(f"{name:<14}{value}")
 
 
-def _letters(facts: Facts) -> str:
-    if facts.dead_letters is None:
+def _letters(found: Status) -> str:
+    if found.dead_letters is None:
         return _UNKNOWN
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in facts.dead_letters.items())
-    expired = f"; {facts.expired:,} removed for their age" if facts.expired else ""
-    return f"{sum(facts.dead_letters.values()):,}{f' ({reasons})' if reasons else ''}{expired}"
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in found.dead_letters.items())
+    expired = f"; {found.expired:,} removed for their age" if found.expired else ""
+    return f"{sum(found.dead_letters.values()):,}{f' ({reasons})' if reasons else ''}{expired}"

@@ -9,17 +9,6 @@ from typing import Any
 import click
 
 
-class _Chosen:
-    """What the commands look for in click's context."""
-
-    def __init__(self, celery_app: Callable[[], Any]) -> None:
-        self._celery_app = celery_app
-
-    @property
-    def app(self) -> Any:
-        return self._celery_app()
-
-
 class Commands(click.Group):
     """``flask optimizely …``: the commands of ``optly-celery``, about the Flask app's Celery app.
 
@@ -44,5 +33,7 @@ class Commands(click.Group):
         return self._group.get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
-        ctx.obj = _Chosen(self._celery_app)
+        from ..cli.chosen_app import ChosenApp  # noqa: PLC0415 - see above
+
+        ctx.obj = ChosenApp(self._celery_app)
         return self._group.invoke(ctx)

@@ -1,8 +1,11 @@
-"""Redis URLs: in redis-py's spelling, and for people to see. Pure."""
+"""URLs of Redis, or of any broker: in redis-py's spelling, and for people to see. Pure."""
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+_NEXT = re.compile("[;,:@]")  # in a path, where there is another URL behind the first
 
 
 def for_redis_py(url: str) -> str:
@@ -15,7 +18,9 @@ def for_redis_py(url: str) -> str:
 
 
 def address(url: str) -> str:
-    """The URL without user, password and options.
+    """The URL without user, password and options; of several in one text, the first.
+
+    kombu's own way shows the user, where a password is easily written by mistake.
 
     Raises:
         ValueError: the port is no number.
@@ -24,7 +29,7 @@ def address(url: str) -> str:
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
+    return f"{parts.scheme}://{host}{port}{_NEXT.split(parts.path)[0]}"
 
 
 def _option(name: str, value: str) -> tuple[str, str]:

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ..dead_letters.redis_url import address
 from ..names import DELIVER_TASK, PAUSES_COMMAND
 from ..worker.pause import parking
 from ..worker.receive.receipt import ASIDE
 
 
 @dataclass(frozen=True)
-class WorkerFacts:
+class WorkerStatus:
     """One worker that answered: whether it takes from the queue, and can run what it takes.
 
     ``paused`` names endpoints that it does not post to now, or only a little, with the reason.
@@ -25,11 +26,13 @@ class WorkerFacts:
     paused: tuple[str, ...] = ()
 
 
-def address(app: Any) -> str:
-    """The broker's URL, its password masked."""
+def broker_address(app: Any) -> str:
+    """Where the broker is, the first one where the app has several."""
+    url = app.conf.broker_read_url or "amqp://localhost"  # as for Celery
+    first = str(url[0] if isinstance(url, (list, tuple)) else url)
     try:
-        return str(app.connection_for_read().as_uri())
-    except Exception:  # noqa: BLE001 - whose text may quote a part of the password
+        return address(first.partition(";")[0])
+    except ValueError:  # whose text may quote a part of the password
         return "with a URL that cannot be read"
 
 
@@ -61,29 +64,24 @@ def waiting(connection: Any, queue: str) -> int:
             raise
 
 
-def unacked(connection: Any) -> int | None:
-    """How many messages workers hold, of all queues of this Redis; None where it is no Redis."""
+def beside(connection: Any, queue: str) -> dict[str, Any]:
+    """What is in Redis beside the queue: unacked of all queues, unreadable, and parked by host.
+
+    Nothing where the broker is no Redis.
+    """
     channel = connection.default_channel
-    if not hasattr(channel, "unacked_key"):
-        return None
-    return int(channel.client.hlen(channel.unacked_key))
-
-
-def unreadable_count(connection: Any, queue: str) -> int | None:
-    """How much was in the queue and is no message; None where the broker is no Redis."""
-    channel = connection.default_channel
-    return int(channel.client.llen(ASIDE % queue)) if hasattr(channel, "unacked_key") else None
-
-
-def parked_counts(connection: Any, queue: str) -> dict[str, int] | None:
-    """How many messages wait for each paused endpoint; None where the broker is no Redis."""
-    channel = connection.default_channel
-    return parking.counts(channel, queue) if parking.can_park(channel) else None
+    if not parking.can_park(channel):
+        return {}
+    return {
+        "unacked": int(channel.client.hlen(channel.unacked_key)),
+        "unreadable": int(channel.client.llen(ASIDE % queue)),
+        "parked": parking.counts(channel, queue),
+    }
 
 
 def workers_of(
     app: Any, connection: Any, queue: str, timeout_s: float, names: list[str] | None
-) -> tuple[WorkerFacts, ...]:
+) -> tuple[WorkerStatus, ...]:
     """The workers that answer in time, of all or of those with these names, by name."""
     mailbox = app.control.mailbox(connection)
     mailbox.producer_pool = None  # it would take a connection without limits
@@ -99,7 +97,7 @@ def workers_of(
     able = [n for n, known in tasks.items() if DELIVER_TASK in (i.split(" ")[0] for i in known)]
     paused = _by_worker(mailbox.call(able, PAUSES_COMMAND, timeout=timeout_s)) if able else {}
     return tuple(
-        WorkerFacts(
+        WorkerStatus(
             name,
             any(item["name"] == queue for item in queues)
             # One that has paused shows the queue as not consumed.

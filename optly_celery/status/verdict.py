@@ -11,31 +11,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..broker_errors import in_words
-from ..errors import DeadLetterError, PublishError
+from ..errors import DeadLetterError
 from ..names import DELIVER_TASK
 from ..runtime.runtime import Runtime
-from ..worker.receive.receipt import ASIDE
 from .questions import (
-    WorkerFacts,
-    address,
+    WorkerStatus,
+    beside,
     bounded,
-    parked_counts,
-    unacked,
-    unreadable_count,
+    broker_address,
     waiting,
     workers_of,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What was found out. None means that it could not be; ``trouble`` says why, in sentences.
+class Status:
+    """What was found out. None means that it could not be; ``unanswered`` says why, in sentences.
 
     ``unacked`` counts what workers hold of all queues of this Redis database, retries that wait
-    for their time included; ``unreadable`` what was in the queue and is no message, set aside;
-    ``parked`` what waits for endpoints that are paused, by endpoint. None where the broker is no
-    Redis. ``asked`` is the worker that alone was asked, if one was; of dead letters nothing is
-    known then.
+    for their time included; ``unreadable`` what was in the queue and is no message, and waits for
+    a worker to keep it as a dead letter; ``parked`` what waits for endpoints that are paused, by
+    endpoint. None where the broker is no Redis. ``asked`` is the worker that alone was asked, if
+    one was; of dead letters nothing is known then.
     """
 
     broker: str
@@ -45,17 +42,17 @@ class Facts:
     unacked: int | None = None
     unreadable: int | None = None
     parked: Mapping[str, int] | None = None
-    workers: tuple[WorkerFacts, ...] | None = None
+    workers: tuple[WorkerStatus, ...] | None = None
     dead_letters: Mapping[str, int] | None = None
     expired: int | None = None
-    trouble: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
 
     @property
     def broker_answered(self) -> bool:
         return self.waiting is not None
 
     def as_dict(self) -> dict[str, Any]:
-        """The facts and their verdict, for a JSON document."""
+        """What was found and its verdict, for a JSON document."""
         found = verdict(self)
         letters = self.dead_letters
         return {
@@ -71,7 +68,7 @@ class Facts:
             "dead_letters": None if letters is None else sum(letters.values()),
             "dead_letters_by_reason": letters,
             "dead_letters_expired": self.expired,
-            "trouble": list(self.trouble),
+            "trouble": list(self.unanswered),
         }
 
 
@@ -83,25 +80,25 @@ class Verdict:
     text: str
 
 
-def verdict(facts: Facts) -> Verdict:
+def verdict(status: Status) -> Verdict:
     """Healthy when everything answers and a worker consumes the queue and knows the task.
 
     Dead letters do not make it unhealthy: they are safe, and wait for a person. Nor does an
     endpoint that is away make a worker unhealthy that alone was asked: it does what it should, and
     whoever restarts it on this verdict would restart all workers for the length of an outage.
     """
-    workers = facts.workers or ()
-    problems = list(facts.trouble)
+    workers = status.workers or ()
+    problems = list(status.unanswered)
     consuming = [worker for worker in workers if worker.consumes]
     blind = [worker.name for worker in consuming if not worker.knows_task]
-    if facts.workers is not None:
-        if not workers and facts.asked:
-            problems.append(f"the worker {facts.asked} does not answer")
+    if status.workers is not None:
+        if not workers and status.asked:
+            problems.append(f"the worker {status.asked} does not answer")
         elif not workers:
             problems.append("no worker answers: start one")
         elif not consuming:
             problems.append(
-                f"no worker consumes the queue {facts.queue}: start one with -Q {facts.queue}"
+                f"no worker consumes the queue {status.queue}: start one with -Q {status.queue}"
             )
         if blind:
             problems.append(
@@ -109,18 +106,18 @@ def verdict(facts: Facts) -> Verdict:
                 "add optly_celery.tasks to that app's include"
             )
     paused = [(worker.name, host) for worker in workers for host in worker.paused]
-    if not facts.asked:
+    if not status.asked:
         problems.extend(f"{name} has paused {host}" for name, host in paused)
     if problems:
         return Verdict(False, "unhealthy: " + "; ".join(problems))
-    letters = sum((facts.dead_letters or {}).values())
+    letters = sum((status.dead_letters or {}).values())
     kept = f"; {_count(letters, 'dead letter')} kept for a person" if letters else ""
     waits = "".join(f"; it has paused {host}" for _, host in paused)
-    on_queue = f"{_count(len(consuming), 'worker')} on {facts.queue}"
+    on_queue = f"{_count(len(consuming), 'worker')} on {status.queue}"
     return Verdict(True, f"healthy: {on_queue}{kept}{waits}")
 
 
-def collect(runtime: Runtime, *, timeout_s: float, worker: str | None = None) -> Facts:
+def collect(runtime: Runtime, *, timeout_s: float, worker: str | None = None) -> Status:
     """Ask broker, workers and dead letter store. Workers get ``timeout_s`` to answer.
 
     Asks nothing more of a broker that has failed to answer, which it has ``timeout_s`` for too.
@@ -131,53 +128,37 @@ def collect(runtime: Runtime, *, timeout_s: float, worker: str | None = None) ->
         SettingsError: the configuration is wrong.
     """
     queue, dead = runtime.settings.queue, runtime.dead_letters
-    broker = address(runtime.app)
+    broker = broker_address(runtime.app)
     asked = _Asked()
     with asked.about(f"the broker {broker}"), bounded(runtime.app, timeout_s) as connection:
         connection.default_channel  # noqa: B018 - connects; other ways wait 2 s and try again
         asked.found["waiting"] = waiting(connection, queue)
-        asked.found["unacked"] = unacked(connection)
-        asked.found["unreadable"] = unreadable_count(connection, queue)
-        asked.found["parked"] = parked_counts(connection, queue)
+        asked.found |= beside(connection, queue)
         with asked.about("workers could not be asked: the broker"):
             names = [worker] if worker else None
             asked.found["workers"] = workers_of(runtime.app, connection, queue, timeout_s, names)
-    facts = {"broker": broker, "queue": queue, "asked": worker, **asked.found}
-    if "waiting" not in facts or worker:
-        return Facts(**facts, trouble=tuple(asked.trouble))
-    try:
-        facts |= {"dead_letters": dead.count_by_reason(), "expired": dead.expired()}
-    except DeadLetterError as exc:
-        asked.trouble.append(f"the dead letter store {exc}")
-    return Facts(**facts, trouble=tuple(asked.trouble))
-
-
-def unreadable(runtime: Runtime, *, timeout_s: float) -> list[bytes]:
-    """What was in the queue and is no message, as it was, the oldest first; personal data.
-
-    Raises:
-        PublishError: the broker does not answer, or is no Redis.
-    """
-    try:
-        with bounded(runtime.app, timeout_s) as connection:
-            channel = connection.default_channel
-            found = channel.client.lrange(ASIDE % runtime.settings.queue, 0, -1)
-    except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
-        raise PublishError(f"the broker {in_words(exc)}", reason="broker_error") from None
-    return [bytes(item) for item in reversed(found)]
+    if "waiting" in asked.found and not worker:
+        try:
+            asked.found |= {"dead_letters": dead.count_by_reason(), "expired": dead.expired()}
+        except DeadLetterError as exc:
+            asked.unanswered.append(f"the dead letter store {exc}")
+    return Status(
+        broker=broker, queue=queue, asked=worker,
+        unanswered=tuple(asked.unanswered), **asked.found,
+    )  # fmt: skip
 
 
 @dataclass
 class _Asked:
     found: dict[str, Any] = field(default_factory=dict)
-    trouble: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
 
     @contextmanager
     def about(self, subject: str) -> Iterator[None]:
         try:
             yield
         except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
-            self.trouble.append(f"{subject} {in_words(exc)}")
+            self.unanswered.append(f"{subject} {in_words(exc)}")
 
 
 def _count(number: int, noun: str) -> str:

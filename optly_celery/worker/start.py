@@ -14,6 +14,7 @@ from ..runtime.process import runtime_of
 from .pause.step import Pausing
 from .receive import transport
 from .request import hand_backs_in_a_line
+from .set_aside import KeepSetAside
 from .unreadable import Guard
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def prepare(app: Any, *, tuning: Iterable[type] = ()) -> None:
     try:
         runtime = runtime_of(app)
         runtime.dead_letters  # noqa: B018 - built, and so checked
-        app.steps["consumer"].update((Guard, TimeoutCheck, Pausing, *tuning))
+        app.steps["consumer"].update((Guard, KeepSetAside, TimeoutCheck, Pausing, *tuning))
         transport.choose(app, runtime.settings.queue)
         logging.getLogger("celery.app.trace").addFilter(hand_backs_in_a_line)
     except SettingsError as exc:

@@ -98,16 +98,18 @@ def test_a_killed_workers_events_are_not_suspected_for_good(line):
     eventually(lambda: not line.broker.client().keys("*strikes*"))
 
 
-NO_BODY = "not base64!"
+NO_BODY = object()
 READABLE = [[US_URL, "POST", params_of()], {}, None]
 
 
 def _message(line, body, **headers):
     """A message as a program of any language may put it into the queue."""
-    raw = body if isinstance(body, (bytes, str)) else json.dumps(body)
-    raw = raw if isinstance(raw, bytes) else raw.encode()
-    return {
-        "body": NO_BODY if body == NO_BODY else base64.b64encode(raw).decode(),
+    whole = {}
+    if body is not NO_BODY:
+        raw = body if isinstance(body, (bytes, str)) else json.dumps(body)
+        raw = raw if isinstance(raw, bytes) else raw.encode()
+        whole["body"] = base64.b64encode(raw).decode()
+    return whole | {
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {"id": "the-task", "task": DELIVER_TASK, "lang": "go", **headers},
@@ -120,6 +122,7 @@ def _message(line, body, **headers):
 
 
 UNREADABLE = {
+    "no body": ({"body": NO_BODY}, "undecodable"),
     "no JSON": ({"body": "visitor-1 {"}, "undecodable"),
     "no text": ({"body": b"\xff\xfevisitor-1"}, "undecodable"),
     "wrong shape": ({"body": {"visitor_id": "visitor-1"}}, "undecodable"),

@@ -1,4 +1,4 @@
-"""The two ways to the commands, as processes: ``celery -A … optimizely`` and ``optly-celery``."""
+"""The ways to the commands, as processes: ``celery -A … optimizely`` and ``optly-celery``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def tell(options, **_):
 WAYS = {
     "celery": ["celery", "-A", "{app}", "optimizely"],
     "optly-celery": ["optly-celery", "-A", "{app}"],
+    "python -m": [Path(sys.executable).name, "-m", "optly_celery", "-A", "{app}"],
 }
 
 
@@ -45,7 +46,7 @@ def project(tmp_path, broker):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_both_ways_lead_to_the_standalone_app(way, broker, tmp_path):
+def test_every_way_leads_to_the_standalone_app(way, broker, tmp_path):
     """Configured by the environment, in any directory."""
     keep(store(broker), 1)
 
@@ -60,7 +61,7 @@ def test_both_ways_lead_to_the_standalone_app(way, broker, tmp_path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_both_ways_take_a_projects_own_app(way, broker, project):
+def test_every_way_takes_a_projects_own_app(way, broker, project):
     """Found from the working directory, with its own settings."""
     keep(store(broker), 1)
 

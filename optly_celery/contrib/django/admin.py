@@ -22,7 +22,7 @@ from django.views.decorators.http import require_POST
 from ...celery_app import current_app
 from ...dead_letters.letter import Fate, Filter, event_dict
 from ...dead_letters.replay import replay
-from ...errors import DeadLetterError, NoSuchDeadLetterError, PublishError, SettingsError
+from ...errors import DeadLetterError, PublishError, SettingsError
 from ...runtime.process import runtime_of
 from ...runtime.runtime import Runtime
 from .models import DeadLetter
@@ -92,7 +92,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
             raise PermissionDenied
         try:
             letter = _runtime().dead_letters.show(letter_id)
-        except (NoSuchDeadLetterError, DeadLetterError, SettingsError) as exc:
+        except (DeadLetterError, SettingsError) as exc:
             messages.error(request, f"{exc}.")
             return HttpResponseRedirect(reverse(_LIST, current_app=self.admin_site.name))
         facts = letter.as_dict()

@@ -94,18 +94,18 @@ def check_delivery(**_: Any) -> list[CheckMessage]:
         runtime = runtime_of(celery_apps.current_app()).checked()
         if not runtime.settings.enabled:
             return []
-        facts = collect(runtime, timeout_s=_ANSWER_WITHIN_S)
+        found = collect(runtime, timeout_s=_ANSWER_WITHIN_S)
     except SettingsError:
         return []  # check_celery's to tell
-    if not facts.broker_answered:
-        text = "; ".join(facts.trouble)
+    if not found.broker_answered:
+        text = "; ".join(found.unanswered)
         hint = "Start it, or correct CELERY_BROKER_URL. Events wait in the outbox meanwhile."
         return [Error(f"Events cannot be published: {text}.", hint=hint, id="optly_celery.E010")]
-    found = verdict(facts)
-    if found.healthy:
+    judged = verdict(found)
+    if judged.healthy:
         return []
     hint = "`manage.py optimizely status` tells more. Events wait in the broker meanwhile."
-    return [Concern(f"Events are not delivered: {found.text}.", hint=hint, id="optly_celery.W011")]
+    return [Concern(f"Events are not delivered: {judged.text}.", hint=hint, id="optly_celery.W011")]
 
 
 def _wrong(exc: SettingsError) -> CheckMessage:

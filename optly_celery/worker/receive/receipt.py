@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty
 from time import monotonic, time
@@ -44,7 +44,7 @@ return {taken, aside}
 """
 
 ASIDE = "%s.unreadable"
-"""The list beside a queue that keeps what was in it and is no Celery message."""
+"""The list beside a queue of what was in it and is no message; `set_aside` empties it."""
 
 _MOST_AT_ONCE = 100
 _REFUSED_WAIT_S = 1.0
@@ -56,6 +56,7 @@ class AtomicReceipt:
     _asked: tuple[str, str, int] | None = None
     _more = True
     _not_before_s = 0.0
+    on_set_aside: Callable[[], object] = bool
     unacked_restore_interval = 10.0
     unacked_mutex_expire = 10  # kombu's 300: a worker killed in a sweep would keep others from one
 
@@ -143,9 +144,10 @@ class AtomicReceipt:
         self._more = len(messages) + aside == count
         if aside:
             logger.error(
-                "%d messages in %s are no Celery messages: kept in the Redis list %s",
+                "%d messages in %s are no Celery messages: set aside in the Redis list %s",
                 aside, queue, ASIDE % queue,
             )  # fmt: skip
+            self.on_set_aside()
         if not messages:
             raise Empty
         self._deliver_all([json.loads(message) for message in messages], queue)
@@ -184,7 +186,8 @@ class AtomicReceipt:
             pipe = client.pipeline()
             pipe.lpush(ASIDE % queue, json.dumps(raw)).hdel(self.unacked_key, tag)
             pipe.zrem(self.unacked_index_key, tag).execute()
-        logger.error("1 message in %s has no body: kept in the Redis list %s", queue, ASIDE % queue)
+        logger.error("1 message in %s cannot be taken apart: set aside in %s", queue, ASIDE % queue)
+        self.on_set_aside()
 
     def _do_restore_message(self: Any, payload: Any, *args: Any, **kwargs: Any) -> None:
         if self.qos.sweeps and isinstance(payload.get("headers"), dict):

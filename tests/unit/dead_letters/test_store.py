@@ -139,7 +139,16 @@ def test_a_broker_url_serves_for_dead_letters_too(kombus, redis_pys):
     [
         ("redis://user:secret@h:6379/1?password=secret", "redis://h:6379/1"),
         ("rediss://:secret@[::1]:6379", "rediss://[::1]:6379"),
+        ("redis://:se%40cr%2Fet@h/1", "redis://h/1"),
+        ("redis://:secret@secret@h:1/0", "redis://h:1/0"),
+        ("redis://secret@h", "redis://h"),
+        ("redis://secret:@h", "redis://h"),
+        ("redis://h/0#secret", "redis://h/0"),
         ("unix://secret@/run/r.sock?db=1", "unix:///run/r.sock"),
+        ("redis+socket:///r.sock;redis+socket://:secret@/s.sock", "redis+socket:///r.sock"),
+        ("redis://h:1/0;redis://:secret@i:2/0", "redis://h:1/0"),
+        ("redis://:secret@h/0,redis://:secret@i/0", "redis://h/0"),
+        ("amqp://u:secret@h//", "amqp://h//"),
     ],
 )
 def test_no_password_is_shown(url, shown):

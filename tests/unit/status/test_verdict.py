@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import pytest
 
-from optly_celery.status.questions import WorkerFacts
-from optly_celery.status.verdict import Facts, verdict
+from optly_celery.status.questions import WorkerStatus
+from optly_celery.status.verdict import Status, verdict
 
-GOOD = WorkerFacts("celery@a", consumes=True, knows_task=True)
-ELSEWHERE = WorkerFacts("celery@b", consumes=False, knows_task=True)
-BLIND = WorkerFacts("celery@c", consumes=True, knows_task=False)
-PAUSED = WorkerFacts("celery@d", True, True, ("logx.optimizely.com (http_503, paused)",))
+GOOD = WorkerStatus("celery@a", consumes=True, knows_task=True)
+ELSEWHERE = WorkerStatus("celery@b", consumes=False, knows_task=True)
+BLIND = WorkerStatus("celery@c", consumes=True, knows_task=False)
+PAUSED = WorkerStatus("celery@d", True, True, ("logx.optimizely.com (http_503, paused)",))
 
 
-def facts(**changes):
+def status(**changes):
     usual = {"broker": "redis://b", "queue": "optimizely", "waiting": 3, "unacked": 2,
              "workers": (GOOD,), "dead_letters": {}, "expired": 0}  # fmt: skip
-    return Facts(**usual | changes)
+    return Status(**usual | changes)
 
 
 @pytest.mark.parametrize(
     ("found", "text"),
     [
-        (facts(), "healthy: 1 worker on optimizely"),
-        (facts(workers=(GOOD, ELSEWHERE)), "healthy: 1 worker on optimizely"),
-        (facts(workers=(GOOD, GOOD)), "healthy: 2 workers on optimizely"),
+        (status(), "healthy: 1 worker on optimizely"),
+        (status(workers=(GOOD, ELSEWHERE)), "healthy: 1 worker on optimizely"),
+        (status(workers=(GOOD, GOOD)), "healthy: 2 workers on optimizely"),
         (
-            facts(dead_letters={"http_400": 1200, "http_413": 1}),
+            status(dead_letters={"http_400": 1200, "http_413": 1}),
             "healthy: 1 worker on optimizely; 1,201 dead letters kept for a person",
         ),
-        (facts(waiting=1_000_000), "healthy: 1 worker on optimizely"),
+        (status(waiting=1_000_000), "healthy: 1 worker on optimizely"),
         (
-            facts(workers=(PAUSED,), asked="celery@d", dead_letters=None),
+            status(workers=(PAUSED,), asked="celery@d", dead_letters=None),
             "healthy: 1 worker on optimizely; it has paused logx.optimizely.com (http_503, paused)",
         ),
     ],
@@ -48,13 +48,16 @@ def test_events_that_get_delivered_are_healthy(found, text):
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        (facts(workers=()), "no worker answers"),
-        (facts(workers=(ELSEWHERE,)), "no worker consumes the queue optimizely"),
-        (facts(workers=(PAUSED,)), "celery@d has paused logx.optimizely.com (http_503, paused)"),
-        (facts(workers=(GOOD, BLIND)), "celery@c would lose events"),
-        (facts(workers=None, trouble=("the broker is out of memory",)), "is out of memory"),
-        (facts(dead_letters=None, trouble=("the dead letter store …",)), "the dead letter store"),
-        (Facts(broker="b", queue="q", trouble=("the broker b cannot be reached",)), "reached"),
+        (status(workers=()), "no worker answers"),
+        (status(workers=(ELSEWHERE,)), "no worker consumes the queue optimizely"),
+        (status(workers=(PAUSED,)), "celery@d has paused logx.optimizely.com (http_503, paused)"),
+        (status(workers=(GOOD, BLIND)), "celery@c would lose events"),
+        (status(workers=None, unanswered=("the broker is out of memory",)), "is out of memory"),
+        (
+            status(dead_letters=None, unanswered=("the dead letter store …",)),
+            "the dead letter store",
+        ),
+        (Status(broker="b", queue="q", unanswered=("the broker b cannot be reached",)), "reached"),
     ],
 )
 def test_events_that_do_not_get_delivered_are_unhealthy(found, says):
@@ -64,10 +67,12 @@ def test_events_that_do_not_get_delivered_are_unhealthy(found, says):
     assert says in verdict(found).text
 
 
-def test_a_document_holds_facts_and_verdict():
+def test_a_document_holds_status_and_verdict():
     """What could not be found out is null, and not zero."""
-    known = facts(dead_letters={"http_400": 2}).as_dict()
-    unknown = Facts(broker="b", queue="q", trouble=("the broker b cannot be reached",)).as_dict()
+    known = status(dead_letters={"http_400": 2}).as_dict()
+    unknown = Status(
+        broker="b", queue="q", unanswered=("the broker b cannot be reached",)
+    ).as_dict()
 
     assert known["healthy"] is True
     assert known["dead_letters"] == 2
@@ -76,4 +81,4 @@ def test_a_document_holds_facts_and_verdict():
     ]
     assert (unknown["healthy"], unknown["waiting"], unknown["workers"]) == (False, None, None)
     assert (unknown["dead_letters"], unknown["dead_letters_by_reason"]) == (None, None)
-    assert facts(workers=()).as_dict()["workers"] == []
+    assert status(workers=()).as_dict()["workers"] == []

@@ -5,21 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from functools import cached_property
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from .....celery_app import current_app
 from .....cli import optimizely
-
-
-class ProjectApp:
-    """The Celery app that the project has made; looked for when first asked."""
-
-    @cached_property
-    def app(self) -> Any:
-        return current_app()
+from .....cli.chosen_app import ChosenApp
 
 
 class Command(BaseCommand):  # type: ignore[misc]
@@ -36,7 +28,7 @@ class Command(BaseCommand):  # type: ignore[misc]
         django_own.add_argument("--pythonpath")
         _, arguments = django_own.parse_known_args(argv[2:])
         name = f"{argv[0].rsplit('/', 1)[-1]} {argv[1]}"
-        optimizely.main(arguments, prog_name=name, obj=ProjectApp())
+        optimizely.main(arguments, prog_name=name, obj=ChosenApp(current_app))
 
     def add_arguments(self, parser: Any) -> None:
         """For ``call_command("optimizely", "status", "--json")``."""
@@ -50,7 +42,7 @@ class Command(BaseCommand):  # type: ignore[misc]
         """
         with contextlib.redirect_stdout(self.stdout), contextlib.redirect_stderr(self.stderr):
             try:
-                optimizely.main(arguments, prog_name="optimizely", obj=ProjectApp())
+                optimizely.main(arguments, prog_name="optimizely", obj=ChosenApp(current_app))
             except SystemExit as exc:
                 code = exc.code if isinstance(exc.code, int) else 1
         sys.stdout.flush()

@@ -1,0 +1,141 @@
+"""What was in the queue and is no message becomes a dead letter: there a person looks.
+
+Receipt can only set it aside, in a Redis list, since it is a script there, and the dead letters may
+be in another Redis. An older version of this package left it in that list.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import time
+from typing import Any
+
+from celery import bootsteps
+
+from ..broker_errors import in_words
+from ..errors import DeadLetterError
+from ..event.event import Event
+from ..runtime.process import runtime_of
+from .receive.receipt import ASIDE, AtomicReceipt
+
+logger = logging.getLogger(__name__)
+
+REASON = "not_a_message"
+
+_EVERY_S = 5.0
+_NEXT_S = 0.05  # to the next portion: the loop has other things to do as well
+_AGAIN_S = 30.0  # a store that hangs is waited for in the loop, for 5 s
+_PORTION = 10
+
+
+class KeepSetAside(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Consumer step that empties the list, in a worker of the deliver queue.
+
+    Each item leaves it after it was kept, and its letter's id follows from its content: a kill in
+    between, or several workers at once, make one letter of it. One that cannot be kept stays, and
+    the next look begins behind it.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    _entry: Any = None
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._consumer = consumer
+        self._queue = runtime_of(consumer.app).settings.queue
+        self._list = ASIDE % self._queue
+        self._passed_over = 0
+        self._not_before_s = 0.0
+        self._told = ""
+        self._looking = False
+
+    def start(self, consumer: Any) -> None:
+        """Look now, every few seconds, and when the receipt says so; not where it is no Redis."""
+        channel = consumer.task_consumer.channel
+        if not hasattr(channel, "unacked_key"):
+            return
+        if isinstance(channel, AtomicReceipt):
+            channel.on_set_aside = self._soon
+        self._entry = consumer.timer.call_repeatedly(_EVERY_S, self._soon)
+        self._soon()
+
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
+
+    shutdown = stop
+
+    def _soon(self) -> None:
+        consumer = self._consumer
+        if consumer.hub is None and getattr(consumer.pool, "is_green", False):
+            self._look()  # the loop would come to it after two seconds
+        else:
+            consumer.call_soon(self._look)
+
+    def _look(self) -> None:
+        # Greenlets may come here while another waits for Redis.
+        if self._looking or time.monotonic() < self._not_before_s or not self._is_wanted():
+            return
+        self._looking = True
+        found: list[bytes] = []
+        try:
+            found = self._ask("LRANGE", -self._passed_over - _PORTION, -self._passed_over - 1)
+            for item in reversed(found):
+                keep(self._consumer.app, item)
+                self._ask("LREM", -1, item)
+            if found or not self._passed_over:
+                self._told = ""
+            else:  # only what was passed over is left: from the start again
+                self._passed_over = 0
+        except DeadLetterError as exc:
+            self._pass_over(f"what is no message stays in {self._list}: {exc}")
+        except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
+            self._pass_over(f"no look at what was set aside in {self._list} ({in_words(exc)})")
+        finally:
+            self._looking = False
+        if len(found) == _PORTION:
+            self._consumer.timer.call_after(_NEXT_S, self._soon)
+
+    def _pass_over(self, why: str) -> None:
+        self._passed_over += 1
+        self._not_before_s = time.monotonic() + _AGAIN_S
+        if why != self._told:  # once, not twice a minute for as long as it lasts
+            logger.warning("%s", why)
+        self._told = why
+
+    def _is_wanted(self) -> bool:
+        """Whether the connection stands, and nobody has told this worker to leave the queue."""
+        consumer = self._consumer
+        wanted = consumer.app.amqp.queues.consume_from
+        return consumer.task_consumer is not None and self._queue in wanted
+
+    def _ask(self, command: str, *args: object) -> Any:
+        channel = self._consumer.task_consumer.channel
+        with channel.conn_or_acquire() as client:
+            # kombu's own client puts the prefix before the keys of some commands, not of these.
+            return client.execute_command(command, channel.global_keyprefix + self._list, *args)
+
+
+def keep(app: Any, item: bytes) -> None:
+    """Keep what is no message, with all its bytes; what is shown of it is its size.
+
+    Raises:
+        DeadLetterError: the store did not take it.
+    """
+    try:
+        whole = {"message": item.decode(), "encoding": "utf-8"}
+    except UnicodeDecodeError:
+        whole = {"message": base64.b64encode(item).decode(), "encoding": "base64"}
+    runtime_of(app).dead_letters.keep(
+        Event.raw(None, whole, None, None),
+        task_id=hashlib.sha256(item).hexdigest()[:32],
+        reason=REASON,
+        error=REASON,
+        status=None,
+        attempts=0,
+        first_at=time.time(),
+    )
