@@ -61,7 +61,12 @@ def test_each_reason_has_its_own_minute():
     """A new kind of trouble is not hidden by a known one."""
     counters = Counters(Clock())
 
-    assert [counters.drop("a"), counters.drop("b"), counters.drop("a"), counters.drop("b")] == [1, 1, 0, 0]
+    assert [counters.drop("a"), counters.drop("b"), counters.drop("a"), counters.drop("b")] == [
+        1,
+        1,
+        0,
+        0,
+    ]
 
 
 def test_what_is_returned_is_a_copy():
