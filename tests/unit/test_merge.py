@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optly_celery.batch import merge, split, take_apart
+from optly_celery.batch import _known, merge, put_together, split, take_apart
 from optly_celery.event import Event
 
 from ..support import US_URL, params_of, visitor_of
@@ -91,6 +91,15 @@ def test_an_event_taken_apart_is_its_body_again(found):
     for event in found:
         part = take_apart(event, 0.0)
         assert part.context.head + part.visitors + part.context.tail == event.body
+
+
+def test_contexts_that_were_seen_do_not_pile_up():
+    """A datafile that changes for months fills no memory; what is forgotten is read anew."""
+    for number in [*range(250), *range(250)]:
+        event = Event.of(US_URL, params_of(revision=str(number)))
+        assert put_together(take_apart(event, 0.0)).body == event.body
+
+    assert 0 < len(_known) <= 100
 
 
 @given(events, st.integers(1, 8), st.integers(1, 600))
