@@ -260,6 +260,22 @@ def test_a_purge_tells_what_it_found(broker):
     assert sorted(fate.value for fate in dead.purge(ids)) == ["gone", "purged", "purged"]
 
 
+def test_strikes_are_counted_and_forgotten_in_a_day(broker):
+    """From the first on, not from the last: what is noted of a task never stays for good."""
+    dead, client = store(broker), broker.client()
+    key = "optly_celery:dead-letters:strikes:task-1"
+
+    assert [dead.strike("task-1", least=1), dead.strike("task-1", least=1)] == [2, 3]
+    assert 86_000 < client.ttl(key) <= 86_400
+    client.expire(key, 100)
+    assert dead.strike("task-1") == 4
+    assert 0 < client.ttl(key) <= 100
+
+    assert dead.strike("task-2") == 1
+    dead.forgive("task-1")
+    assert dead.strike("task-1") == 1
+
+
 def test_a_store_that_is_away_is_one_sentence_without_password(own_broker):
     """Each call fails with the store's address, and with what is wrong with it."""
     url = own_broker.url.replace("127.0.0.1", ":secret@127.0.0.1")

@@ -9,6 +9,7 @@ import threading
 
 from optly_celery.enqueue.store import Store
 from optly_celery.event.event import Event
+from optly_celery.host.forks import _held, _watched
 
 from ..support import US_URL, params_of
 
@@ -68,3 +69,28 @@ def test_a_fork_waits_for_the_relays_round(tmp_path):
         assert store.relay.flush(5)
     finally:
         store.close(5)
+
+
+def test_a_fork_leaves_the_parents_relay_to_the_parent(tmp_path):
+    """There it goes on; the child holds nothing of it, nor would it wait for it when it forks."""
+    store = Store(
+        tmp_path, Quick(), max_bytes=10**6, batch_events=10, batch_bytes=10**6, linger_s=0.0,
+        on_relayed=lambda _: None,
+    )  # fmt: skip
+    try:
+        child = os.fork()
+        if not child:
+            os._exit(len(_watched) + len(_held))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert not _held
+        store.put(Event.of(US_URL, params_of()))
+        assert store.relay.flush(5)
+    finally:
+        store.close(5)
+
+
+class Quick:
+    """Takes everything."""
+
+    def publish_all(self, batches):
+        list(batches)

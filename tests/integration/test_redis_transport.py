@@ -18,6 +18,7 @@ from kombu.transport import redis as stock
 from kombu.transport import virtual
 from redis.exceptions import ResponseError
 
+from optly_celery.names import SWEPT_HEADER
 from optly_celery.worker.receive.receipt import ASIDE
 from optly_celery.worker.receive.transport import Channel, Transport, choose
 
@@ -107,6 +108,7 @@ def test_what_is_received_is_noted_as_unacked_until_it_is_acked(broker, client):
         for message in taker.messages:
             message.ack()
         assert client.hlen("unacked") == client.zcard("unacked_index") == 0
+        assert not taker.channel.noted, "or it would grow with each message"
 
 
 def test_a_note_is_what_kombu_would_write(broker, client):
@@ -232,6 +234,28 @@ def test_no_more_is_received_than_may_be_held(broker, client):
         assert client.llen(QUEUE) == 6
 
 
+@pytest.mark.parametrize("prefetch", [0, 1000])
+def test_one_step_takes_a_hundred_at_most(broker, client, prefetch):
+    """Redis does nothing else meanwhile, and a worker without a limit would take all there is."""
+    publish(broker, *range(250))
+    with Taker(broker.url, prefetch=prefetch) as taker:
+        taker.drain(lambda: taker.messages)
+        assert len(taker.messages) == 100
+        taker.drain(lambda: len(taker.messages) == 250)
+
+
+def test_a_full_worker_takes_again_once_an_eighth_is_free(broker, client):
+    """One step for each message would cost what the one step has saved."""
+    publish(broker, *range(20))
+    with Taker(broker.url, prefetch=16) as taker:
+        taker.drain(lambda: len(taker.messages) == 16)
+        taker.messages[0].ack()
+        taker.look()
+        assert len(taker.messages) == 16
+        taker.messages[1].ack()
+        taker.drain(lambda: len(taker.messages) == 18)
+
+
 def test_a_message_that_comes_later_is_received(broker, client):
     """The wait of an idle worker ends at once, and again for the next."""
     with Taker(broker.url) as taker:
@@ -299,6 +323,10 @@ def test_a_key_prefix_is_put_before_every_key(broker, client):
         b'{"properties": {}}',
         b'{"properties": {"delivery_info": {}}}',
         b'{"properties": {"delivery_info": {}, "delivery_tag": 7}}',
+        (
+            b'{"body": "1", '
+            b'"properties": {"body_encoding": "base64", "delivery_info": {}, "delivery_tag": "t"}}'
+        ),
     ],
 )
 def test_what_is_no_message_is_set_aside_as_it_is(broker, client, caplog, nonsense):
@@ -309,6 +337,7 @@ def test_what_is_no_message_is_set_aside_as_it_is(broker, client, caplog, nonsen
         taker.drain(lambda: taker.messages)
         assert taker.bodies() == ["next"]
         taker.messages[0].ack()
+        assert client.hlen("unacked") == client.zcard("unacked_index") == 0
     assert client.lrange(ASIDE % QUEUE, 0, -1) == [nonsense]
     assert ASIDE % QUEUE in caplog.text
     assert "pickle" not in caplog.text
@@ -337,6 +366,47 @@ def test_acks_that_redis_does_not_take_are_given_again(broker, client, monkeypat
         later.pop(0)()
         assert client.hlen("unacked") == client.zcard("unacked_index") == 0
         assert not later
+
+
+def test_an_ack_that_comes_while_others_are_refused_is_given_with_them(broker, client):
+    """Under gevent tasks go on while Redis is waited for."""
+    publish(broker, 1, 2)
+    with Taker(broker.url, visibility_timeout=60) as taker:
+        taker.drain(lambda: len(taker.messages) == 2)
+        later = []
+
+        class Loop:
+            def call_later(self, _seconds, callback):
+                later.append(callback)
+
+        def refuse():
+            del taker.channel.conn_or_acquire
+            taker.messages[1].ack()
+            raise ConnectionError
+
+        taker.channel.connection.loop = Loop()
+        taker.channel.conn_or_acquire = refuse
+        taker.messages[0].ack()
+        while later:
+            later.pop(0)()
+
+        assert client.hlen("unacked") == client.zcard("unacked_index") == 0
+
+
+def test_only_what_a_dead_worker_left_is_marked_as_such(broker, client):
+    """What is marked runs one at a time; what a living worker gives back is no suspect."""
+    publish(broker, "lost", "given back")
+    with Taker(broker.url, visibility_timeout=60) as taker:
+        taker.drain(lambda: len(taker.messages) == 2)
+        lost, given_back = taker.messages
+        client.zadd("unacked_index", {lost.delivery_tag: 1})
+        taker.channel.qos._restored_at_s = 0.0
+        taker.channel.qos.restore_visible()
+        given_back.reject(requeue=True)
+        taker.drain(lambda: len(taker.messages) == 4)
+        marked = {m.payload: SWEPT_HEADER in m.headers for m in taker.messages[2:]}
+
+    assert marked == {"lost": True, "given back": False}
 
 
 def test_closing_a_channel_acks_what_is_to_be_acked(broker, client):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -243,6 +244,41 @@ def test_a_store_that_fails_amid_a_split_leaves_what_is_not_settled():
     assert dead.kept == ["v1"]
     assert _names(outcome.rest) == ["v3", "v4", "v5"]
     assert len(outcome.refused) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "fails"),
+    [
+        (TransientDeliveryError, 1, False),
+        (TransientDeliveryError, 3, False),
+        (PermanentDeliveryError, 1, False),
+        (PermanentDeliveryError, 1, True),
+    ],
+    ids=["later", "kept at last", "kept at once", "not kept"],
+)
+def test_an_outcome_holds_no_frames(kind, number, fails):
+    """It is there for as long as an outage, and a frame would keep all its callers' data."""
+    seen = []
+
+    class Local:
+        """What stands in a frame."""
+
+    class Failing:
+        def post(self, _event):
+            held = Local()
+            seen.append(weakref.ref(held))
+            try:
+                {}["connection"]
+            except KeyError as exc:
+                raise kind("", reason="http_404", status=404) from exc
+
+    outcome = _deliver(_event(2), Failing(), MemoryDeadLetters(fails), number=number)
+
+    (error,) = [outcome.error] if outcome.error is not None else outcome.refused
+    assert [local() for local in seen] == [None]
+    while error is not None:
+        assert error.__traceback__ is None
+        error = error.__cause__
 
 
 @settings(max_examples=300, deadline=None)

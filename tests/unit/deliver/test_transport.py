@@ -108,6 +108,28 @@ def test_one_connection_serves_many_posts(collector, event, answer):
     assert (len(collector.received), collector.connections) == (5, 1)
 
 
+def test_requests_that_are_alike_have_bodies_of_their_own(collector):
+    """What one thread is about to send does not change when another one prepares its event."""
+    transport = _transport(collector)
+    first, second = Event.of(US_URL, params_of("ann")), Event.of(US_URL, params_of("bob"))
+
+    requests_made = [transport._request_of(event) for event in (first, second)]
+
+    assert [request.body for request in requests_made] == [first.body, second.body]
+
+
+def test_prepared_requests_do_not_pile_up(collector):
+    """Headers that differ with each event fill no memory, and each goes out with its own."""
+    transport = _transport(collector)
+    collector.script(*[Answer(204)] * 150)
+
+    for number in range(150):
+        transport.post(Event.of(US_URL, params_of(), "POST", {"X-N": str(number)}))
+
+    assert [sent.headers["x-n"] for sent in collector.received] == [str(n) for n in range(150)]
+    assert 0 < len(transport._requests) <= 64
+
+
 def test_an_answer_without_end_is_not_read_to_its_end(collector, event):
     """The status stands; the connection, in which the rest is stuck, is not used again."""
     collector.script(*[Answer(200, body=b"x" * 5_000_000)] * 2)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import resource
 import sqlite3
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +91,28 @@ def test_a_full_outbox_refuses_and_keeps_what_it_has(tmp_path):
     outbox.close()
 
 
+def test_the_bound_itself_is_within_the_bound(tmp_path):
+    """What fits exactly is stored."""
+    event = event_of(1)
+    outbox = Outbox(new_path(tmp_path), max_bytes=2 * (len(event.visitors_text) + 40))
+    outbox.append(event)
+    outbox.append(event)
+
+    with pytest.raises(OutboxError):
+        outbox.append(event)
+    outbox.close()
+
+
+def test_the_oldest_of_what_is_left_is_known(outbox):
+    """By it a batch is waited for, and an outbox that does not empty is noticed."""
+    for number in range(3):
+        outbox.append(event_of(number, 1e9 + number))
+
+    outbox.settle(everything(outbox)[:1])
+
+    assert outbox.oldest_at == 1e9 + 1
+
+
 def test_files_are_for_their_owner_alone(outbox, tmp_path):
     """0600: the file holds visitor ids."""
     outbox.append(event_of(1))
@@ -138,6 +163,22 @@ def test_contexts_do_not_pile_up(outbox):
     kept = outbox._db.execute("SELECT count(*) FROM contexts").fetchone()[0]
 
     assert kept <= 101
+
+
+def test_a_context_that_was_forgotten_is_stored_again(outbox):
+    """Or the file of a killed process would hold events that nobody can put together."""
+    for number in range(150):
+        outbox.append(event_of(number, revision=str(number)))
+        outbox.settle(everything(outbox))
+    events = [event_of(number, revision=str(number)) for number in range(150)]
+    for event in events:
+        outbox.append(event)
+    outbox.close()
+
+    again = Outbox(outbox.path, max_bytes=0, create=False)
+
+    assert [row.event for row in everything(again)] == events
+    again.close()
 
 
 def test_a_damaged_file_is_told_from_a_good_one_and_set_aside(tmp_path):
@@ -224,6 +265,68 @@ def test_only_a_dead_owners_file_can_be_claimed(tmp_path):
     claim.release()
 
 
+@pytest.mark.parametrize("claimed_again", [True, False])
+def test_a_lock_file_that_was_removed_meanwhile_is_no_claim(tmp_path, monkeypatch, claimed_again):
+    """Its holder let go between our look and our lock: a lock on what is gone binds nobody."""
+    path, last, others = new_path(tmp_path), [], []
+    last.append(Claim.take(path))
+    lock = fcntl.lockf
+
+    def lock_late(*args):
+        monkeypatch.setattr(fcntl, "lockf", lock)
+        last.pop().release()
+        if claimed_again:
+            others.append(Claim.take(path))
+        lock(*args)
+
+    monkeypatch.setattr(fcntl, "lockf", lock_late)
+    descriptors = _descriptors()
+
+    assert Claim.take(path) is None
+    assert others.count(None) == 0
+    # One was released, and where there is another owner, it has one.
+    assert _descriptors() == descriptors - 1 + len(others)
+
+
+def test_asking_for_a_file_that_is_held_costs_no_descriptor(tmp_path):
+    """Relays ask for the files of all living processes every few seconds, for months."""
+    path = new_path(tmp_path)
+    script = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        from tests.unit.enqueue.test_outbox import *
+        claim = Claim.take(Path({str(path)!r}))
+        print("ready", flush=True)
+        sys.stdin.read()
+    """)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with owner:
+        assert owner.stdout.readline() == b"ready\n"
+        before = _descriptors()
+
+        assert [Claim.take(path) for _ in range(20)] == [None] * 20
+
+        assert _descriptors() == before
+        owner.kill()
+
+
+def test_a_claim_leaves_nothing_behind_unless_there_is_a_file(tmp_path):
+    """A lock file goes with the outbox that it stands for, and stays as long as that does."""
+    path = new_path(tmp_path)
+    claim = Claim.take(path)
+    path.touch()
+    claim.release()
+    assert len(list(tmp_path.iterdir())) == 2
+
+    claim = Claim.take(path)
+    path.unlink()
+    claim.release()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_forked_child_does_not_hold_its_parents_claim(tmp_path):
     """The owner's death counts, though a child of it lives on."""
     path = new_path(tmp_path)
@@ -249,3 +352,9 @@ def test_a_forked_child_does_not_hold_its_parents_claim(tmp_path):
         assert claim is not None
         claim.release()
         child.stdin.close()
+
+
+def _descriptors() -> int:
+    """How many this process has open, and means to."""
+    gc.collect()
+    return len([*Path("/dev/fd").iterdir()])

@@ -144,6 +144,19 @@ def test_compression_is_the_apps_choice(app):
     assert message.payload[0][2] == PARAMS
 
 
+@pytest.mark.parametrize(("size", "compressed"), [(4095, False), (4096, True)])
+def test_a_body_is_compressed_from_4096_bytes_on(app, size, compressed):
+    """A single event stays text that a person can read in the broker; a batch gets small."""
+    room = size - len(Event.of(US_URL, params_of(pad="")).message_body)
+    event = Event.of(US_URL, params_of(pad="x" * room))
+
+    _publisher(app).publish(event)
+
+    message = _take(app)
+    assert ("compression" in message.headers) is compressed
+    assert message.payload[0][2] == event.params
+
+
 def test_one_producer_serves_publishes_that_follow_each_other(app):
     """A connection for each would cost more than the event."""
     publisher = _publisher(app)
@@ -166,12 +179,31 @@ def test_one_client_serves_all_publishes_of_a_producer(broker):
         assert channel._create_client() is channel._create_client()
 
 
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_connecting_and_waiting_together_stay_within_the_limit(broker, scheme):
+    """A broker that accepts late and then hangs holds a request up for one timeout, not two."""
+    url = broker.url if scheme == "redis" else "amqp://127.0.0.1//"
+    shop = Celery("shop", broker=url, set_as_current=False)
+    with _publisher(shop).producer() as producer:
+        waits = [producer.connection.connect_timeout] * 2  # what py-amqp has: for each step
+        if scheme == "redis":
+            options = producer.channel.client.connection_pool.connection_kwargs
+            waits = [options["socket_connect_timeout"], options["socket_timeout"]]
+
+    assert all(wait > 0 for wait in waits)
+    assert sum(waits) <= 0.5
+
+
 def test_a_producer_that_failed_is_not_used_again(app):
     """Half of an answer may be stuck in its connection."""
     publisher = _publisher(app)
-    with pytest.raises(KeyError), publisher.producer() as failed:
+    with publisher.producer() as failed:
+        assert failed.channel
+    with pytest.raises(KeyError), publisher.producer() as same:
         raise KeyError
 
+    assert same is failed
+    assert not failed.connection.connected
     with publisher.producer() as next_one:
         assert next_one is not failed
 
@@ -180,7 +212,10 @@ def test_closing_releases_connections_and_a_later_publish_opens_new_ones(app):
     """What a shutdown or a fork leaves behind does not matter."""
     publisher = _publisher(app)
     publisher.publish(Event.of(US_URL, params_of()))
+    with publisher.producer() as idle:
+        assert idle.connection.connected
     publisher.close()
+    assert not idle.connection.connected
 
     publisher.publish(Event.of(US_URL, params_of()))
 

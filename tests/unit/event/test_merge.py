@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optly_celery.event.batch import merge, split
+from optly_celery.event.context import _known
 from optly_celery.event.event import Event
 
 from ...support import US_URL, params_of, visitor_of
@@ -92,6 +93,15 @@ def test_an_event_taken_apart_is_its_body_again(found):
         again = Event.whole(event.context, event.visitors_text, event.event_count)
         assert again == event
         assert (again.body, again.summary) == (event.body, event.summary)
+
+
+def test_contexts_that_were_seen_do_not_pile_up():
+    """A datafile that changes for months fills no memory; what is forgotten is read anew."""
+    for number in [*range(250), *range(250)]:
+        event = Event.of(US_URL, params_of(revision=str(number)))
+        assert Event.whole(event.context, event.visitors_text, 1).body == event.body
+
+    assert 0 < len(_known) <= 100
 
 
 @given(events, st.integers(1, 8), st.integers(1, 600))

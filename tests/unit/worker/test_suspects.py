@@ -68,6 +68,26 @@ def test_a_suspect_waits_while_another_ones_note_is_being_made(requests):
     assert len(second.task.waiting) == 1
 
 
+def test_as_many_deaths_as_are_allowed_are(requests):
+    """The note is made before the run: at the limit the last run is still to come."""
+    suspects = Slow(deaths=MOST_DEATHS)
+
+    assert suspects.admit(requests[0], lambda: None)
+
+    assert suspects.kept == []
+
+
+def test_the_end_of_another_event_lets_no_second_suspect_run(requests):
+    """Ordinary events end all the time; only the suspect's own end says something of it."""
+    first, second = requests
+    suspects = Slow()
+    assert suspects.admit(first, lambda: None)
+
+    suspects.forgive(second)
+
+    assert not suspects.admit(second, lambda: None)
+
+
 def test_one_that_is_kept_holds_nobody_up(requests):
     """Once it is a dead letter it is no suspect, and the next one need not wait for it."""
     first, second = requests

@@ -102,6 +102,41 @@ def test_retry_after_is_bounded_by_the_longest_backoff(pauses, clock):
     assert pauses.admit(HOST, "probe")
 
 
+def test_retry_after_never_hastens_a_probe(pauses, clock):
+    """A host that says "at once" has failed all the same."""
+    fail(pauses, retry_after_s=0.2)
+    clock.now += 0.9
+    assert not pauses.admit(HOST, "early")
+    clock.now += 0.1
+    assert pauses.admit(HOST, "probe")
+
+
+def test_retry_after_of_a_probe_is_waited_for(pauses, clock):
+    """As that of the failure which began the pause, and the reason is the last failure's."""
+    fail(pauses, times=3)
+    clock.now += 1.0
+    assert pauses.admit(HOST, "probe")
+    assert pauses.ended(HOST, "probe", Ended.FAILED, "http_429", 60.0) is None
+    assert pauses.troubled() == {HOST: "http_429"}
+    clock.now += 59.9
+    assert not pauses.admit(HOST, "early")
+    clock.now += 6.1
+    assert pauses.admit(HOST, "in time")
+
+
+def test_workers_probes_are_spread_in_time(clock):
+    """Up to a fifth earlier, so that those that paused together do not go on asking together."""
+    pauses = Pauses(after=3, longest_s=300.0, clock=clock, rand=lambda: 0.0)
+    fail(pauses, times=3)
+    clock.now += 1.0
+    assert pauses.admit(HOST, "first")
+    pauses.ended(HOST, "first", Ended.FAILED, "http_503")
+    clock.now += 1.59
+    assert not pauses.admit(HOST, "early")
+    clock.now += 0.02
+    assert pauses.admit(HOST, "second")
+
+
 def test_an_answered_probe_resumes_with_a_ramp(pauses, clock):
     """Two may follow the one; each round of answers lets twice as many through."""
     fail(pauses, times=3)
@@ -140,6 +175,71 @@ def test_with_little_to_post_the_way_back_ends_by_time(pauses, clock):
     assert pauses.room(HOST) == 0
     assert not pauses.troubled()
     assert fail(pauses, times=2) is None
+
+
+def test_a_quiet_way_back_begins_the_next_pause_like_the_first(pauses, clock):
+    """A host that was well for a while is one that fails for the first time."""
+    fail(pauses, times=3)
+    for n in range(5):
+        clock.now += LAST_PROBE_S
+        assert pauses.admit(HOST, f"p-{n}")
+        pauses.ended(HOST, f"p-{n}", Ended.ANSWERED if n == 4 else Ended.FAILED, "http_503")
+    clock.now += 10.0
+    assert pauses.room(HOST) == 0
+
+    fail(pauses, times=3)
+
+    clock.now += 1.0
+    assert pauses.admit(HOST, "probe")
+
+
+def test_events_that_hang_do_not_hold_up_the_next_probe(pauses, clock):
+    """One of three fails on the way back; the two that have not ended say nothing for a while."""
+    fail(pauses, times=3)
+    clock.now += 1.0
+    for n in range(2):
+        assert pauses.admit(HOST, f"good-{n}")
+        pauses.ended(HOST, f"good-{n}", Ended.ANSWERED)
+    assert all(pauses.admit(HOST, f"hangs-{n}") for n in range(2))
+
+    assert fail(pauses) == Change(HOST, True, "http_503")
+
+    clock.now += 2.0
+    assert pauses.admit(HOST, "probe")
+
+
+def test_a_host_that_comes_and_goes_is_asked_less_often(pauses, clock):
+    """Each probe is answered and what follows fails: waits grow, up to half of the longest."""
+    fail(pauses, times=2)
+    waits = []
+    for n in range(5):
+        assert fail(pauses) == Change(HOST, True, "http_503")
+        paused_at = clock.now
+        while not pauses.admit(HOST, f"p-{n}"):
+            clock.now += 0.5
+        waits.append(clock.now - paused_at)
+        assert pauses.ended(HOST, f"p-{n}", Ended.ANSWERED) == Change(HOST, False, "http_503")
+    assert waits == [1.0, 2.0, 4.0, 7.5, 7.5]
+
+
+def test_answers_on_the_way_back_make_up_for_past_failures(pauses, clock):
+    """After some of them the next pause begins as the first one did, and never with less."""
+    fail(pauses, times=3)
+    for n in range(5):
+        clock.now += LAST_PROBE_S
+        assert pauses.admit(HOST, f"p-{n}")
+        pauses.ended(HOST, f"p-{n}", Ended.FAILED, "http_503")
+    clock.now += LAST_PROBE_S
+    for n in range(10):
+        assert pauses.admit(HOST, f"a-{n}")
+        pauses.ended(HOST, f"a-{n}", Ended.ANSWERED)
+
+    fail(pauses)
+
+    clock.now += 0.9
+    assert not pauses.admit(HOST, "early")
+    clock.now += 0.1
+    assert pauses.admit(HOST, "probe")
 
 
 def test_an_answer_to_what_was_posted_before_the_pause_changes_nothing(pauses):
@@ -199,6 +299,17 @@ def test_other_hosts_go_on(pauses, clock):
     assert pauses.admit(OTHER, "f")
     clock.now += 3601.0
     assert not pauses.any_flows()  # not seen for an hour: not a reason to go on receiving
+
+
+def test_a_host_counts_from_its_last_event_not_from_its_first(pauses, clock):
+    """A worker that has had both regions' events for a day goes on receiving for the other one."""
+    for n in range(3):
+        assert pauses.admit(OTHER, f"e-{n}")
+        clock.now += 3000.0
+
+    fail(pauses, times=3)
+
+    assert pauses.any_flows()
 
 
 def test_hearsay_pauses_an_unknown_host_with_a_probe_due(pauses):

@@ -34,6 +34,13 @@ def test_a_limit_below_the_prefetch_limit_is_that():
     assert qos.increment_eventually() == 128
 
 
+def test_a_worker_may_always_hold_one():
+    """More is taken back than was granted, as Celery does at times: it goes on receiving."""
+    qos = LimitedQoS(lambda **_: None, 4, 10)
+    assert qos.decrement_eventually(9) == 1
+    assert qos.increment_eventually() == 2
+
+
 def test_no_prefetch_limit_stays_none():
     """0 is Celery's word for no limit; counted upwards it would become a very small one."""
     qos = LimitedQoS(lambda **_: None, 0, 10)
