@@ -11,6 +11,7 @@ WORKERS ?= $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 PARALLEL = -n $(WORKERS) --dist worksteal
 # What runs pytest, where that is somebody else: CI, which reruns what failed.
 UNDER ?=
+PROGRAM = python
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-sdks test-matrix test-slow test-docker check format benchmarks coverage \
@@ -23,7 +24,7 @@ demo: $(VENV)/.demo ## install into .venv, then run the one-command tour
 	@$(BIN)/optly-celery demo
 
 test: $(VENV)/.dev ## every test that needs no container engine, but for the slow ones
-	$(UNDER) $(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(UNDER) $(BIN)/$(PROGRAM) -m pytest $(PARALLEL) -m "not slow"
 
 test-slow: $(VENV)/.dev ## the slow ones: outages, signals, brokers in trouble, examples from scratch
 	$(UNDER) $(BIN)/python -m pytest $(PARALLEL) -m slow
@@ -47,9 +48,9 @@ format: $(VENV)/.dev ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-coverage: $(VENV)/.dev ## what make test runs, and what it does not reach; fails below a floor
+coverage: $(VENV)/.dev ## make test, and what it does not reach; fails below a floor
 	$(BIN)/coverage erase
-	$(UNDER) $(BIN)/coverage run -m pytest $(PARALLEL) -m "not slow"
+	$(MAKE) test PROGRAM="coverage run"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -11,7 +11,7 @@ from typing import Any
 from .celery_app import current_app
 from .errors import NotAnEventError, OutboxError, PublishError, SettingsError
 from .event.event import Event
-from .runtime.process import runtime_of, tally
+from .runtime.process import counters, runtime_of
 from .runtime.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _enqueue(
     try:
         event = Event.of(url, params, verb, headers)
     except NotAnEventError as exc:
-        if new := tally().refuse(exc.reason):
+        if new := counters().refuse(exc.reason):
             logger.warning("refused %d events: %s", new, exc)
         return
     _accept(event, app)
@@ -132,7 +132,7 @@ def _accept(event: Event, app: Callable[[], Any]) -> None:
     divert = _diverted_to
     if divert is not None:
         divert(event)
-        tally().publish()
+        counters().publish()
     else:
         _publish_or_store(event, app)
 
@@ -146,7 +146,7 @@ def _publish_or_store(event: Event, app: Callable[[], Any]) -> None:
         _drop("bad_settings", exc)
         return
     if not settings.enabled:
-        tally().drop("disabled")
+        counters().drop("disabled")
         return
     eager = runtime.is_eager
     always = settings.delivery == "outbox" and not eager
@@ -154,7 +154,7 @@ def _publish_or_store(event: Event, app: Callable[[], Any]) -> None:
     if store is not None and (always or store.relay.in_trouble):
         try:
             store.put(event)
-            tally().store(store.waiting)
+            counters().store(store.waiting)
             return
         except OutboxError as exc:
             # Full is full; and a broker in trouble would only hold up the caller.
@@ -163,7 +163,7 @@ def _publish_or_store(event: Event, app: Callable[[], Any]) -> None:
                 return
     try:
         publisher.publish(event)
-        tally().publish()
+        counters().publish()
     except PublishError as exc:
         if eager or not _stored_instead(runtime, event, exc):
             _drop(exc.reason, exc)
@@ -179,18 +179,18 @@ def _stored_instead(runtime: Runtime, event: Event, exc: PublishError) -> bool:
         store.put(event)
     except OutboxError:
         return False
-    tally().store(store.waiting)
+    counters().store(store.waiting)
     return True
 
 
 def _drop(reason: str, exc: Exception) -> None:
-    if new := tally().drop(reason):
+    if new := counters().drop(reason):
         logger.error("dropped %d events: %s: %s", new, reason, exc)
 
 
 def count_unexpected(exc: Exception) -> None:
     """Count an event that a fault of this package, or of what it calls, has cost."""
-    if new := tally().drop("unexpected_error"):
+    if new := counters().drop("unexpected_error"):
         # Where it happened, but not its text: that may quote what was dispatched.
         frames = "".join(traceback.format_tb(exc.__traceback__))
         logger.error("dropped %d events: unexpected %s:\n%s", new, type(exc).__name__, frames)

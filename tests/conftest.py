@@ -47,7 +47,7 @@ def fresh_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     apps._fallback.clear()
     apps._chosen.clear()
     sys.modules.pop("optly_celery.celeryconfig", None)  # it reads the environment when imported
-    monkeypatch.setattr(runtime, "_tally", runtime.Tally())
+    monkeypatch.setattr(runtime, "_counters", runtime.Counters())
 
 
 @pytest.fixture

@@ -34,6 +34,20 @@ def eventually(
         time.sleep(0.02)
 
 
+def stays(look: Callable[[], object], *, for_s: float, what: str = "") -> None:
+    """Look for so long, and fail as soon as ``look`` returns something false.
+
+    For what is not to happen, and for faults that have a length; for all else, `eventually`.
+    """
+    ends = time.monotonic() + for_s
+    while True:
+        found = look()
+        assert found, f"did not stay so for {for_s:.1f} s: {what or look}; last seen: {found!r}"
+        if time.monotonic() > ends:
+            return
+        time.sleep(0.1)
+
+
 def params_of(visitor: str = "visitor-1", uuid: str = "uuid-1", **context: Any) -> dict[str, Any]:
     """Params of one impression, as the SDK builds them."""
     return {

@@ -105,7 +105,7 @@ def test_a_venv_whose_python_is_gone_is_told(project):
 def test_tests_run_on_two_workers_a_core(project, target):
     """And under the program that is named."""
     done = make(project, "-n", target, "UNDER=echo under")
-    (command,) = [line for line in done.stdout.splitlines() if "pytest" in line]
+    (command,) = [line for line in done.stdout.splitlines() if "-m pytest" in line]
     shown = subprocess.run(
         ["/bin/sh", "-c", command], capture_output=True, text=True, check=True
     ).stdout

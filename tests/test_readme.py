@@ -118,8 +118,8 @@ assert Settings.from_celery(app.conf).delivery == "outbox"
 """
 TASKS = "app.loader.import_default_modules()\nassert 'optly_celery.deliver' in app.tasks\n"
 DROP = """\
-from optly_celery.runtime.counters import Tally
-Tally().drop("outbox_full")
+from optly_celery.runtime.counters import Counters
+Counters().drop("outbox_full")
 assert metrics.told == [(("optimizely.dropped",), {"tags": ["reason:outbox_full"]})]
 """
 

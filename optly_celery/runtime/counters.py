@@ -14,7 +14,7 @@ from ..signals import tell
 _QUIET_S = 60.0
 
 
-class Tally:
+class Counters:
     """Counters of one process, and its signals: what was accepted, and where it went.
 
     ``accepted = published + stored + dropped`` at any time at which no call is under way;

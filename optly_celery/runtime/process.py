@@ -18,13 +18,13 @@ from celery import signals
 
 from ..enqueue.store import Store
 from ..host.uwsgi import exit_undisturbed, exit_undisturbed_from_the_start
-from .counters import Tally
+from .counters import Counters
 from .runtime import Runtime
 
 _runtimes: dict[celery.Celery, Runtime] = {}
 _inherited: list[object] = []
 _at_exit: dict[Callable[[], object], None] = {}
-_tally = Tally()
+_counters = Counters()
 _exit_hook_set = False
 _pid = os.getpid()
 _resetting = threading.Lock()
@@ -37,15 +37,15 @@ def runtime_of(app: Any) -> Runtime:
     if found is None:
         app = getattr(app, "_get_current_object", lambda: app)()
         # Two threads at once may build two; the one that is kept is the one that both return.
-        made = Runtime(app, tally=tally, on_store=_close_at_exit)
+        made = Runtime(app, counters=counters, on_store=_close_at_exit)
         found = _runtimes.setdefault(app, made)
     return found
 
 
-def tally() -> Tally:
+def counters() -> Counters:
     """This process's counters."""
     _reset_after_fork()
-    return _tally
+    return _counters
 
 
 def stats() -> dict[str, Any]:
@@ -59,7 +59,7 @@ def stats() -> dict[str, Any]:
     waiting = {"rows": 0, "bytes": 0, "oldest_age_s": 0.0}
     for store in _stores():
         waiting = store.waiting()
-    return {**_tally.as_dict(), "outbox": waiting}
+    return {**_counters.as_dict(), "outbox": waiting}
 
 
 def flush(timeout: float = 5.0) -> bool:
@@ -135,8 +135,8 @@ def _reset_after_fork() -> None:
 
 
 def _forget() -> None:
-    global _runtimes, _tally, _exit_hook_set, _at_exit, _pid
+    global _runtimes, _counters, _exit_hook_set, _at_exit, _pid
     # Kept, not closed: closing would say goodbye on connections that are still the parent's.
     _inherited.append(_runtimes)
-    _runtimes, _tally, _exit_hook_set, _at_exit = {}, Tally(), False, {}
+    _runtimes, _counters, _exit_hook_set, _at_exit = {}, Counters(), False, {}
     _pid = os.getpid()  # last: until then other threads wait

@@ -17,7 +17,7 @@ from ..errors import OutboxError, SettingsError
 from ..host.uwsgi import threads_run
 from ..settings.settings import Settings
 from ..version import __version__
-from .counters import Tally
+from .counters import Counters
 from .lazy import lazy
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _RELAY_TIMEOUT_S = 5.0
 class Runtime:
     """What one process needs for one Celery app. Attributes appear when first asked for.
 
-    ``tally`` gives the process's counters; ``on_store`` is called when there is an outbox.
+    ``counters`` gives the process's counters; ``on_store`` is called when there is an outbox.
 
     Raises:
         SettingsError: by whichever attribute is asked for first, if the configuration is wrong.
@@ -38,11 +38,11 @@ class Runtime:
         self,
         app: celery.Celery,
         *,
-        tally: Callable[[], Tally] = Tally,
+        counters: Callable[[], Counters] = Counters,
         on_store: Callable[[], object] = bool,
     ) -> None:
         self.app = app
-        self._tally = tally
+        self._counters = counters
         self._on_store = on_store
 
     @lazy
@@ -102,7 +102,7 @@ class Runtime:
                 batch_events=settings.batch_events,
                 batch_bytes=settings.batch_bytes,
                 linger_s=settings.linger,
-                on_relayed=lambda events: self._tally().relay(events, store.waiting),
+                on_relayed=lambda events: self._counters().relay(events, store.waiting),
             )
         except OutboxError as exc:
             logger.warning(

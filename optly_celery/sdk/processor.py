@@ -19,7 +19,7 @@ except ImportError as exc:
 
 from ..errors import NotAnEventError
 from ..event_dispatcher import EventDispatcher, count_unexpected, way_for_events
-from ..runtime.process import tally
+from ..runtime.process import counters
 from .plain_json import plain
 from .visitor_text import VisitorText
 
@@ -93,7 +93,7 @@ def _make_plain(user_event: Any) -> None:
 
 
 def _refuse(user_event: Any, exc: NotAnEventError) -> None:
-    if new := tally().refuse(exc.reason):
+    if new := counters().refuse(exc.reason):
         # The key is the datafile's, so it holds no personal data.
         key = getattr(getattr(user_event, "event", None), "key", "impression")
         logger.warning("refused %d events, the last of them %s: %s", new, key, exc)

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import NotAnEventError
 from ..event.event import Event
 from ..event_dispatcher import diverted
-from ..runtime.process import tally
+from ..runtime.process import counters
 from .assertions import Recorded
 from .records import Conversion, Decision, read
 
@@ -38,7 +38,7 @@ class RecordingDispatcher(Recorded):
                 getattr(event, "headers", None),
             )
         except NotAnEventError as exc:
-            tally().refuse(exc.reason)
+            counters().refuse(exc.reason)
             return
         self.record(found)
 
@@ -86,5 +86,5 @@ def recording() -> Iterator[RecordingDispatcher]:
 
 
 def _refused() -> Counter[str]:
-    refused = tally().as_dict()["refused"]
+    refused = counters().as_dict()["refused"]
     return Counter(refused if isinstance(refused, dict) else {})

@@ -61,6 +61,9 @@ class Stack:
         (container,) = self.containers(service)
         return json.loads(engine.docker("inspect", container))[0]
 
+    def runs(self, container):
+        return engine.docker("inspect", "-f", "{{.State.Running}}", container) == "true"
+
     def healthy(self, service, count=1):
         """Wait until so many containers of a service say that they are healthy."""
         status = "{{.State.Health.Status}}"

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ..manifests import probe
-from ..support import US_URL, eventually
+from ..support import US_URL, eventually, stays
 from . import engine
 from .conftest import CONFIG
 from .stack import SERVICES, Stack, Visitor, events_in
@@ -262,8 +262,8 @@ def test_a_container_that_is_away_for_20_seconds_costs_no_event(stack, service):
         seen = len(clicked)
         eventually(lambda: len(clicked) > seen + 1)
         engine.docker("kill", "--signal", "KILL", container)
-    away_until = time.monotonic() + DOWN_S
-    eventually(lambda: time.monotonic() > away_until)
+    eventually(lambda: not stack.runs(container))
+    stays(lambda: not stack.runs(container), for_s=DOWN_S, what="away")
     engine.docker("start", container)
     person.join(120)
 

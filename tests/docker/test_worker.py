@@ -104,7 +104,7 @@ def runtime_of_a_process_that_starts_now():
     from optly_celery.runtime import process as runtime
 
     runtime.close(0)
-    runtime._tally = runtime.Tally()
+    runtime._counters = runtime.Counters()
 
 
 class TestTwoWorkers:

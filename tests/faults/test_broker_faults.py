@@ -23,9 +23,9 @@ from optly_celery.event.event import Event
 from ..conftest import celery_app
 from ..support import US_URL, Broker, free_port, params_of
 
-# optly_publish_timeout and as much again as a busy machine may need. Without a limit of ours
-# these faults take from 6 to over 40 seconds.
-LIMIT_S = 0.5 + 1.0
+BUSY_S = 3.5  # what a busy machine may add
+# optly_publish_timeout and that. Without a limit of ours these faults take from 6 to over 40 s.
+LIMIT_S = 0.5 + BUSY_S
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def test_a_host_that_does_not_answer_at_all_is_a_counted_drop_in_time():
     assert stats()["dropped"] == {"broker_timeout": 1}
 
 
-@pytest.mark.parametrize("publish_timeout", [0.1, 1.0])
+@pytest.mark.parametrize("publish_timeout", [0.1, 2.0])
 def test_the_limit_is_the_settings(own_broker, publish_timeout):
     """``optly_publish_timeout``: no longer, and as long as it says before an event is lost."""
     with celery_app(own_broker.url, optly_publish_timeout=publish_timeout):
@@ -167,7 +167,7 @@ def test_the_limit_is_the_settings(own_broker, publish_timeout):
         took_s = _dispatch("during")
         own_broker.thaw()
 
-    assert publish_timeout / 2 <= took_s < publish_timeout + 1.0
+    assert publish_timeout / 2 <= took_s < publish_timeout + BUSY_S
     assert stats()["dropped"] == {"broker_timeout": 1}
 
 

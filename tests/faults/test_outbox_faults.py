@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from ..support import Broker, eventually
+from ..support import Broker, eventually, stays
 
 EVENTS = 2_000
+LIMIT_S = 0.5 + 3.5  # optly_publish_timeout, and what a busy machine may add
 ROOT = Path(__file__).parents[2]
 
 
@@ -176,8 +177,8 @@ def test_broker_frozen_for_20_seconds(own_broker, apps, delivery):
     assert balances(account)
     assert account["dropped"] == {}
     assert account["stored"] == EVENTS
-    assert account["longest_s"] < 2.0
-    eventually(lambda: time.monotonic() - frozen_at > 20, timeout_s=30)
+    assert account["longest_s"] < LIMIT_S
+    stays(lambda: app.poll() is None, for_s=20 - (time.monotonic() - frozen_at))
     own_broker.thaw()
 
     all_arrive(own_broker, "a")

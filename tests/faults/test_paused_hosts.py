@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import pytest
 from celery import Celery
@@ -72,34 +71,29 @@ def test_two_workers_share_what_is_parked_and_one_of_them_is_killed(tmp_path, tl
 
 
 @pytest.mark.slow
-def test_a_sound_host_has_its_usual_rate_beside_a_paused_one(tmp_path, tls):
-    """The same number of events, alone and mixed with as many of a host that is down."""
-    count, part = 1200, 800
+def test_a_sound_host_is_served_beside_a_paused_one(tmp_path, tls):
+    """Its events come while as many of a host that is down, mixed with them, are put aside.
+
+    How fast: benchmarks/beside.py.
+    """
+    count = 1200
     with TwoHosts(tmp_path, tls) as hosts:
         line = hosts.line
-        hosts.sound.latency_s = 0.03
         hosts.broken.down = Answer(503)
         line.dispatch(["broken"], hosts.broken_url)
         line.dispatch(["sound"], hosts.sound_url)
         worker = line.work("-c", "16")
         eventually(lambda: "paused: http_503" in worker.output() and hosts.sound.received)
 
-        rates = []
-        for mixed in (False, True, False, True):
-            seen = len(hosts.sound.received)
-            with celery_app(line.broker.url):
-                for number in range(count):
-                    dispatch(hosts.sound_url, params_of(uuid=f"well-{seen + number}"))
-                    if mixed:
-                        dispatch(hosts.broken_url, params_of(uuid=f"down-{seen + number}"))
-            eventually(lambda seen=seen: len(hosts.sound.received) >= seen + count)
-            at = [r.at for r in hosts.sound.received[seen:]]
-            rates.append(part / (at[-1] - at[-part - 1]))
-        alone, beside = max(rates[::2]), max(rates[1::2])
-        print(f"alone {rates[::2]}, beside a paused one {rates[1::2]} a second")
-        assert beside >= 0.3 * alone  # an event of the other one costs its receipt and a move
+        with celery_app(line.broker.url):
+            for number in range(count):
+                dispatch(hosts.sound_url, params_of(uuid=f"well-{number}"))
+                dispatch(hosts.broken_url, params_of(uuid=f"down-{number}"))
+
+        eventually(lambda: len(hosts.sound.received) > count, what="delivered")
+        eventually(lambda: hosts.parked() >= count - 50, what=lambda: f"parked {hosts.parked()}")
         assert len(hosts.broken.received) <= 60
-        assert hosts.parked() >= 2 * count - 100
+        assert taken(hosts.sound).keys() == {"sound", *(f"well-{n}" for n in range(count))}
 
 
 SHIP = """
@@ -161,13 +155,12 @@ def test_a_broker_that_is_no_redis(tmp_path):
             for uuid in uuids:
                 dispatch(US_URL, params_of(uuid=uuid))
         eventually(lambda: "paused: http_503" in worker.output())
-        # From when what was under way has failed.
-        began = time.monotonic() + 1
-        eventually(lambda: sum(r.at > began for r in line.collector.received) >= 2)
-        late = [r for r in line.collector.received if r.at > began]
-        assert len(late) / (time.monotonic() - began) <= 2
+        seen = len(line.collector.received)
+        eventually(lambda: len(line.collector.received) >= seen + 2, what="probes")
 
         line.collector.down = None
         eventually(lambda: line.taken().keys() >= set(uuids), what="delivered")
+        # In flight when it began, and the probes, of which there is one a second at most.
+        assert len(line.collector.received) - len(uuids) <= 40
         assert f"{line.collector.url.split('/')[2]} resumed" in worker.output()
         assert worker.process.poll() is None

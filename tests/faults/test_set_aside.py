@@ -57,7 +57,8 @@ def bytes_of(letter, app):
 
 
 @pytest.mark.parametrize(
-    "pool", ["threads", *(pytest.param(p, marks=pytest.mark.slow) for p in ("prefork", "solo", "gevent"))]
+    "pool",
+    ["threads", *(pytest.param(p, marks=pytest.mark.slow) for p in ("prefork", "solo", "gevent"))],
 )
 def test_what_is_no_message_is_kept_and_its_neighbours_are_delivered(line, pool):
     """Each with all its bytes, none of which is in the log; to be purged, not to be replayed."""

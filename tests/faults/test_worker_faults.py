@@ -13,7 +13,7 @@ import pytest
 from optly_celery.testing.server import Answer
 
 from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, uuids_in
-from ..support import eventually
+from ..support import eventually, stays
 
 SLOTS = 8
 EVENTS = [f"u-{n}" for n in range(60)]
@@ -51,8 +51,8 @@ def test_a_killed_worker_loses_nothing(line, pool, moment, processes):
 
     if moment == "after":
         worker.signal(signal.SIGSTOP, group=True)
-        posted = line.collector.received[-1].at
-        eventually(lambda: time.monotonic() > posted + HELD_S + 0.1)
+        answered = line.collector.received[-1].at + HELD_S + 0.1
+        stays(lambda: client.hlen("unacked") == SLOTS, for_s=answered - time.monotonic())
     worker.kill()
     assert client.hlen("unacked") == SLOTS
     line.collector.down = None

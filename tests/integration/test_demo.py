@@ -16,7 +16,7 @@ import redis
 
 from optly_celery.demo.broker import embedded_broker
 
-from ..support import eventually, free_port
+from ..support import eventually, free_port, stays
 
 COMMAND = [sys.executable, "-c", "from optly_celery.cli.demo import demo; demo()"]
 EXIT_CANNOT_RUN = 3
@@ -158,9 +158,7 @@ def test_the_embedded_broker_does_not_hear_the_terminal(tmp_path, number):
     with embedded_broker(tmp_path) as url:
         os.kill(int((tmp_path / "valkey.pid").read_text()), number)
         client = redis.Redis.from_url(url)
-        for _ in range(5):
-            time.sleep(0.1)
-            assert client.ping()
+        stays(client.ping, for_s=0.5)
         client.close()
 
 

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from optly_celery import signals
-from optly_celery.runtime.counters import Tally
+from optly_celery.runtime.counters import Counters
 
 NAMES = ("accepted", "published", "stored", "relayed", "dropped", "refused")
 FULL = {"rows": 3, "bytes": 900, "oldest_age_s": 1.5}
@@ -31,12 +31,12 @@ def heard():
 
 def test_every_count_is_told(heard):
     """A listener hears of each change once, in its order, with the outbox's figures or a reason."""
-    tally = Tally()
-    tally.publish()
-    tally.store(lambda: FULL)
-    tally.relay(7, lambda: FULL)
-    tally.drop("outbox_full")
-    tally.refuse("no_url")
+    counters = Counters()
+    counters.publish()
+    counters.store(lambda: FULL)
+    counters.relay(7, lambda: FULL)
+    counters.drop("outbox_full")
+    counters.refuse("no_url")
 
     assert heard == [
         ("accepted", {}),
@@ -52,19 +52,19 @@ def test_every_count_is_told(heard):
 
 def test_what_is_told_adds_up_as_stats_do(heard):
     """Accepted is published, stored and dropped; losses are told each, not once a minute."""
-    tally = Tally()
+    counters = Counters()
     for _ in range(3):
-        tally.publish()
-        tally.store(lambda: FULL)
-        tally.drop("disabled")
+        counters.publish()
+        counters.store(lambda: FULL)
+        counters.drop("disabled")
     names = [name for name, _ in heard]
-    assert names.count("accepted") == tally.as_dict()["accepted"] == 9
+    assert names.count("accepted") == counters.as_dict()["accepted"] == 9
     assert names.count("dropped") == 3
 
 
 def test_nobody_is_asked_how_full_the_outbox_is_for_nobody():
     """The request path pays for facts only where they are wanted."""
-    Tally().store(lambda: pytest.fail("asked"))
+    Counters().store(lambda: pytest.fail("asked"))
 
 
 def test_a_receiver_that_raises_hurts_nobody(heard):
@@ -75,7 +75,7 @@ def test_a_receiver_that_raises_hurts_nobody(heard):
 
     signals.published.connect(broken, weak=False)
     try:
-        Tally().publish()
+        Counters().publish()
     finally:
         signals.published.disconnect(broken)
     assert heard == [("accepted", {}), ("published", {})]
@@ -83,15 +83,15 @@ def test_a_receiver_that_raises_hurts_nobody(heard):
 
 def test_a_receiver_may_look_at_the_counters():
     """They are not locked while it is told."""
-    tally = Tally()
+    counters = Counters()
     seen = []
 
     def look(**_):
-        seen.append(tally.as_dict()["published"])
+        seen.append(counters.as_dict()["published"])
 
     signals.published.connect(look, weak=False)
     try:
-        tally.publish()
+        counters.publish()
     finally:
         signals.published.disconnect(look)
     assert seen == [1]

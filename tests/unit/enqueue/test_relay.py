@@ -135,7 +135,7 @@ def test_a_damaged_file_stops_nobody(make_relay, tmp_path):
 def test_a_batch_fills_while_the_relay_lingers(make_relay):
     """Events a few milliseconds apart travel together."""
     publisher = ListPublisher()
-    relay, outbox, _ = make_relay(publisher, linger_s=0.5)
+    relay, outbox, _ = make_relay(publisher, linger_s=2.0)
     for number in range(20):
         outbox.append(event_of(number, time.time()))
         relay.wake()
