@@ -25,9 +25,8 @@ from .errors import (
 )
 from .event.event import Event
 from .names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
-from .runtime.process import runtime_of
 from .worker import start
-from .worker.request import HandBack
+from .worker.request import GiveBack
 from .worker.task import DeliverTask
 from .worker.tuning.eta_limit import EtaLimit
 from .worker.tuning.monitoring import Monitoring
@@ -75,12 +74,14 @@ def deliver(
     try:
         outcome = _attempt(self, url, verb, params, headers)
     except (DeadLetterError, SettingsError) as exc:
-        raise HandBack(str(exc), self.hand_back_s) from None
+        raise GiveBack(str(exc)) from None
     refused = self.request.get(REFUSED_HEADER, 0) + len(outcome.refused)
     if outcome.rest is not None and outcome.error is not None:
         # The retry carries what is left, not what has been delivered or kept.
         rest = outcome.rest
-        self.request.update(args=[url, verb, rest.wire_params], **{REFUSED_HEADER: refused})
+        self.request.update(
+            args=[url, verb, rest.wire_params], argsrepr=rest.summary, **{REFUSED_HEADER: refused}
+        )
         raise TransientDeliveryError(
             str(outcome.error),
             reason=outcome.error.reason,
@@ -103,7 +104,7 @@ def deliver(
 
 
 def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) -> Outcome:
-    runtime = runtime_of(task.app)
+    runtime = task.runtime
     first_at = task.enqueued_at()
     attempt = Attempt(
         task_id=str(task.request.id),
@@ -114,20 +115,12 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
     dead = runtime.dead_letters
 
     def keep(event: Event, reason: str) -> PermanentDeliveryError:
-        dead.keep(
-            event,
-            task_id=attempt.task_id,
-            reason=reason,
-            error=reason,
-            status=None,
-            attempts=attempt.number,
-            first_at=first_at,
-        )
+        dead.keep(attempt.kept(event, reason))
         return PermanentDeliveryError(f"{event.summary}: {reason}", reason=reason)
 
     try:
         ours = task.request.get(ENQUEUED_AT_HEADER) is not None
-        event = Event.of(url, params, verb, headers, ours=ours)
+        event = Event.of(url, params, verb, headers, ours=ours, summary=task.known_summary())
     except NotAnEventError as exc:
         return Outcome(refused=(keep(Event.raw(url, params, verb, headers), exc.reason),))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from optly_celery.dead_letters.letter import Kept
 from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.event.event import Event
 
@@ -37,15 +38,13 @@ def keep(
     dead: DeadLetters, number: int = 0, *, reason: str = "http_400", status: int | None = 400
 ) -> str:
     """Keep one letter; its id."""
-    return dead.keep(
-        event_of(number),
-        task_id=f"task-{number}",
-        reason=reason,
-        error=reason,
-        status=status,
-        attempts=1,
-        first_at=1_700_000_000.0,
-    )
+    return dead.keep(kept(event_of(number), f"task-{number}", reason=reason, status=status))
+
+
+def kept(event: Event, task_id: str = "t", **fields: Any) -> Kept:
+    """An event that is to be kept."""
+    usual = {"reason": "http_400", "attempts": 1, "first_at": 1_700_000_000.0}
+    return Kept(event=event, task_id=task_id, **{**usual, **fields})
 
 
 def published_uuids(broker: Broker, queue: str = "optimizely") -> Iterator[str]:

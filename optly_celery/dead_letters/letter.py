@@ -10,6 +10,24 @@ from typing import Any
 from ..event.event import Event
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """An event that is to be kept, and why. ``repr`` shows the event's summary alone.
+
+    ``error`` is the last attempt's own reason, where that is another than the ``reason`` to keep
+    it; ``attempts`` counts from 1, with 0 for what was never tried; ``first_at`` is when it was
+    first enqueued, in seconds since the epoch.
+    """
+
+    event: Event
+    task_id: str
+    reason: str
+    attempts: int
+    first_at: float
+    error: str | None = None
+    status: int | None = None
+
+
 @dataclass(frozen=True)
 class DeadLetter:
     """Why an event was kept. Holds no personal data.

@@ -10,60 +10,50 @@ import json
 from datetime import datetime, timedelta, timezone
 
 from ..event.event import Event
-from .letter import DeadLetter, event_dict
+from .letter import DeadLetter, Kept, event_dict
 
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
 
 
-def letter_id(task_id: str, event: Event) -> str:
+def letter_id(kept: Kept) -> str:
     """The letter's id: the same for the same event in the same task."""
-    identity = f"{task_id}\n{event.url}\n{event.body}".encode()
+    identity = f"{kept.task_id}\n{kept.event.url}\n{kept.event.body}".encode()
     return hashlib.sha256(identity).hexdigest()[:16]
 
 
-def facts_text(
-    event: Event,
-    *,
-    task_id: str,
-    reason: str,
-    error: str,
-    status: int | None,
-    attempts: int,
-    first_at: float,
-    last_at: float,
-) -> str:
+def letter_text(kept: Kept, last_at: float) -> str:
     """What is known about an event that is kept; times are seconds since the epoch."""
     return json.dumps(
         {
-            "task_id": task_id,
-            "reason": reason,
-            "error": error,
-            "status": status,
-            "attempts": attempts,
-            "first_at": first_at,
+            "task_id": kept.task_id,
+            "reason": kept.reason,
+            "error": kept.reason if kept.error is None else kept.error,
+            "status": kept.status,
+            "attempts": kept.attempts,
+            "first_at": kept.first_at,
             "last_at": last_at,
-            "summary": event.summary,
+            "summary": kept.event.summary,
         }
     )
 
 
 def letter_of(letter_id: str, text: str | bytes) -> DeadLetter:
-    """The letter with these facts, or one with the reason ``unreadable`` if they are damaged.
+    """The letter that `letter_text` wrote, or one with the reason ``unreadable`` if damaged.
 
     One damaged letter must not hide the others, and has to be purged like any other.
     """
     try:
-        facts = json.loads(text)
+        known = json.loads(text)
         return DeadLetter(
             id=letter_id,
-            task_id=str(facts["task_id"]),
-            reason=str(facts["reason"]),
-            error=str(facts["error"]),
-            status=facts["status"],
-            attempts=int(facts["attempts"]),
-            first_at=_instant(facts["first_at"]),
-            last_at=_instant(facts["last_at"]),
-            summary=str(facts["summary"]),
+            task_id=str(known["task_id"]),
+            reason=str(known["reason"]),
+            error=str(known["error"]),
+            status=known["status"],
+            attempts=int(known["attempts"]),
+            first_at=_instant(known["first_at"]),
+            last_at=_instant(known["last_at"]),
+            summary=str(known["summary"]),
         )
     except (ValueError, LookupError, TypeError):
         return DeadLetter(letter_id, "", "unreadable", "unreadable", None, 0, _EPOCH, _EPOCH, "?")

@@ -21,9 +21,8 @@ from redis.retry import Retry
 
 from ..broker_errors import in_words
 from ..errors import DeadLetterError, NoSuchDeadLetterError, SettingsError
-from ..event.event import Event
 from . import letter_json
-from .letter import ALL, DeadLetter, Fate, Filter, WholeLetter
+from .letter import ALL, DeadLetter, Fate, Filter, Kept, WholeLetter
 from .redis_url import address, for_redis_py
 
 logger = logging.getLogger(__name__)
@@ -86,44 +85,25 @@ class DeadLetters:
         self._expired, self._claims = base + "expired", base + "replaying:"
         self._strikes = base + "strikes:"
 
-    def keep(
-        self,
-        event: Event,
-        *,
-        task_id: str,
-        reason: str,
-        error: str,
-        status: int | None,
-        attempts: int,
-        first_at: float,
-    ) -> str:
+    def keep(self, kept: Kept) -> str:
         """Store one letter and return its id; it is in Redis when this returns.
 
         The id follows from task and event, so a redelivered task keeps its letter once, and an
         event that is refused again after its replay, by another task, gets a letter of its own.
         Letters older than the setting's age are removed, counted and warned of.
         """
-        letter_id = letter_json.letter_id(task_id, event)
-        now = self._clock()
-        facts = letter_json.facts_text(
-            event,
-            task_id=task_id,
-            reason=reason,
-            error=error,
-            status=status,
-            attempts=attempts,
-            first_at=first_at,
-            last_at=now,
-        )
+        letter_id, now = letter_json.letter_id(kept), self._clock()
+        text = letter_json.letter_text(kept, now)
         with self._asking():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.hset(self._events, letter_id, letter_json.event_text(event))
-            pipe.hset(self._facts, letter_id, facts)
+            pipe.hset(self._events, letter_id, letter_json.event_text(kept.event))
+            pipe.hset(self._facts, letter_id, text)
             pipe.zadd(self._times, {letter_id: now})
             pipe.execute()
         logger.warning(
-            "dead letter %s: %s, attempt %d: %s", letter_id, event.summary, attempts, reason
-        )
+            "dead letter %s: %s, attempt %d: %s",
+            letter_id, kept.event.summary, kept.attempts, kept.reason,
+        )  # fmt: skip
         try:
             self._expire(now)
         except DeadLetterError as exc:

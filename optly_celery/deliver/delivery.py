@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..dead_letters.letter import Kept
 from ..errors import (
     DeadLetterError,
     DeliveryError,
@@ -30,10 +31,7 @@ class Poster(Protocol):
 class Keeper(Protocol):
     """What `deliver` needs of the dead letter store."""
 
-    def keep(
-        self, event: Event, *, task_id: str, reason: str, error: str, status: int | None,
-        attempts: int, first_at: float,
-    ) -> str: ...  # fmt: skip
+    def keep(self, kept: Kept) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +45,18 @@ class Attempt:
     number: int
     first_at: float
     age_s: float
+
+    def kept(self, event: Event, reason: str, error: DeliveryError | None = None) -> Kept:
+        """What is to be kept of an event after this attempt."""
+        return Kept(
+            event=event,
+            task_id=self.task_id,
+            reason=reason,
+            attempts=self.number,
+            first_at=self.first_at,
+            error=error.reason if error else None,
+            status=error.status if error else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -76,15 +86,7 @@ def deliver(
 
     def keep(part: Event, exc: DeliveryError, reason: str) -> None:
         # Kept before the ack: a crash in between leaves a duplicate, never a loss.
-        dead.keep(
-            part,
-            task_id=attempt.task_id,
-            reason=reason,
-            error=exc.reason,
-            status=exc.status,
-            attempts=attempt.number,
-            first_at=attempt.first_at,
-        )
+        dead.keep(attempt.kept(part, reason, exc))
         forget_frames(exc)
         refused.append(exc)
 

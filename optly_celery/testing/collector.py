@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ..dead_letters.letter import Kept
 from ..deliver.delivery import Attempt, deliver
 from ..deliver.retry import RetryPolicy
 from ..deliver.transport import Transport
@@ -90,6 +91,6 @@ class _Keeper:
     def __init__(self, collector: Collector) -> None:
         self._kept = collector.kept
 
-    def keep(self, event: Event, *, reason: str, **_: object) -> str:
-        self._kept.append((event, reason))
+    def keep(self, kept: Kept) -> str:
+        self._kept.append((kept.event, kept.reason))
         return str(len(self._kept))

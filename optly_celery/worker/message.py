@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import json
+import time
 from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
+from ..dead_letters.letter import Kept
 from ..errors import NotAnEventError
 from ..event.event import Event
+from ..names import ENQUEUED_AT_HEADER
 
 
 def url_of(payload: Any) -> Any:
@@ -60,3 +65,53 @@ def host_in(url: str) -> str | None:
     except ValueError:
         return None
     return None if not name else f"{name}:{port}" if port else name
+
+
+def kept_message(message: Any, reason: str) -> Kept:
+    """A message as it is, to be kept; what is shown of it is its size."""
+    body = message.body
+    whole = {
+        "body": _text(body) if isinstance(body, bytes) else body,
+        "content-type": message.content_type,
+        "content-encoding": message.content_encoding,
+        "headers": message.headers,
+        "properties": message.properties,
+    }
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    retries = headers.get("retries")
+    return Kept(
+        event=Event.raw(None, {"message": json.loads(json.dumps(whole, default=repr))}, None, None),
+        task_id=str(headers.get("id") or message.delivery_tag),
+        reason=reason,
+        attempts=retries if isinstance(retries, int) else 0,
+        first_at=_first_at(headers),
+    )
+
+
+def kept_request(request: Any, reason: str) -> Kept:
+    """The event that a request carries, or its message where that is none, to be kept."""
+    message = request.message
+    try:
+        args, kwargs, _ = message.payload
+        event = event_of(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is kept as it is
+        return kept_message(message, reason)
+    return Kept(
+        event=event,
+        task_id=request.id,
+        reason=reason,
+        attempts=int(message.headers.get("retries") or 0) + 1,
+        first_at=_first_at(message.headers),
+    )
+
+
+def _first_at(headers: dict[str, Any]) -> float:
+    found = headers.get(ENQUEUED_AT_HEADER)
+    return found if isinstance(found, (int, float)) else time.time()
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(body).decode()

@@ -14,13 +14,14 @@ from celery.worker.state import task_ready
 from ..errors import PermanentDeliveryError, forget_frames
 from ..names import ENQUEUED_AT_HEADER
 from .message import summary, url_of
-from .pause.policy import Ended, how_ended
-from .suspects import MOST_DEATHS, Suspects
+from .parts import Parts
+from .pause.ended import Ended, how_ended
+from .suspects import MOST_DEATHS
 
 logger = logging.getLogger(__name__)
 
 PAUSED = "paused"
-_HAND_BACK_AGAIN_S = 5.0
+_GIVE_BACK_AGAIN_S = 5.0
 
 # Errors after which Celery itself does the right thing with the message: `Terminated` is a person's
 # doing, after `MemoryError` the worker ends with the message unacked.
@@ -28,27 +29,26 @@ _CELERY_KNOWS = (
     PermanentDeliveryError, Retry, Ignore, Reject, WorkerLostError, Terminated, MemoryError,
 )  # fmt: skip
 
-_suspects = Suspects()
 
-
-class HandBack(Reject):  # type: ignore[misc]
+class GiveBack(Reject):  # type: ignore[misc]
     """Not done, and not to be acked: give the message back to the broker in ``countdown`` s.
 
-    Where `DeliverRequest` does not see it, Celery requeues at once.
+    None means in a while (`Parts.give_back_s`). Where `DeliverRequest` does not see it, Celery
+    requeues at once.
     """
 
-    def __init__(self, reason: str, countdown: float) -> None:
+    def __init__(self, reason: str, countdown: float | None = None) -> None:
         super().__init__(reason, requeue=True)
         self.countdown = countdown
 
 
-def hand_backs_in_a_line(record: logging.LogRecord) -> bool:
-    """A filter for what Celery logs of a task's end: hand-backs come with a traceback there.
+def give_backs_in_a_line(record: logging.LogRecord) -> bool:
+    """A filter for what Celery logs of a task's end: give-backs come with a traceback there.
 
-    As a pause begins there would be hundreds, so `DeliverRequest.hold` alone has a line for those.
+    As a pause begins there would be hundreds: `DeliverRequest.give_back` has a line for each.
     """
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HandBack):
+    if isinstance(error, GiveBack):
         record.exc_info = None
         return str(error.reason) != PAUSED
     return True
@@ -79,11 +79,14 @@ class DeliverRequest(Request):  # type: ignore[misc]
         self._told = gone
         if gone:
             return True
-        pausing = self.task.pausing
-        if pausing is not None and not pausing.admits(self.id, url_of(self._payload)):
-            self.hold(PAUSED, 0.0)
+        if not self._parts.pausing.admits(self.id, url_of(self._payload)):
+            self.give_back(PAUSED, 0.0)
             return True
-        return not _suspects.admit(self, self._resume)
+        return not self._parts.suspects.admit(self, self._resume)
+
+    @property
+    def _parts(self) -> Parts:
+        return self.task.parts  # type: ignore[no-any-return]
 
     def _resume(self) -> None:
         self.task.run_request(self)
@@ -93,7 +96,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
         self._ended(Ended.ANSWERED)
         super().acknowledge()
         # Afterwards: it lets the next suspect run, which may be the deadly one.
-        _suspects.forgive(self)
+        self._parts.suspects.forgive(self)
 
     def end_as_kept(self, reason: str) -> None:
         """Ack what was kept without having run, and say so to monitors."""
@@ -106,7 +109,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> None:
-        """Ack what `PermanentDeliveryError` says was kept; hand back after any other error."""
+        """Ack what `PermanentDeliveryError` says was kept; give back after any other error."""
         exc = exc_info.exception
         if isinstance(exc, ExceptionWithTraceback):  # as a prefork pool's child sends it
             exc = exc.exc
@@ -118,16 +121,16 @@ class DeliverRequest(Request):  # type: ignore[misc]
     def _settle_failure(self, exc: Any, exc_info: Any, send_failed_event: bool, ok: bool) -> None:
         error = exc.exc if isinstance(exc, Retry) else exc
         self._ended(how_ended(error), error)
-        if isinstance(exc, HandBack):
-            self.hold(str(exc.reason), exc.countdown)
-        elif isinstance(exc, WorkerLostError) and _suspects.deaths(self) >= MOST_DEATHS:
-            _suspects.keep(self, "killed_worker")
+        if isinstance(exc, GiveBack):
+            self.give_back(str(exc.reason), exc.countdown)
+        elif isinstance(exc, WorkerLostError) and self._parts.suspects.deaths(self) >= MOST_DEATHS:
+            self._parts.suspects.end(self, "killed_worker")
         elif isinstance(exc, _CELERY_KNOWS):
             super().on_failure(exc_info, send_failed_event, ok)
-        elif _suspects.strike(self) >= MOST_DEATHS:
-            _suspects.keep(self, "unexpected_error")
+        elif self._parts.suspects.strike(self) >= MOST_DEATHS:
+            self._parts.suspects.end(self, "unexpected_error")
         else:
-            self.hold(type(exc).__name__, self.task.hand_back_s)
+            self.give_back(type(exc).__name__)
 
     def cancel(self, *args: Any, **kwargs: Any) -> None:
         """As Celery's, but a pool that cannot end a running task lets it end by itself.
@@ -144,33 +147,33 @@ class DeliverRequest(Request):  # type: ignore[misc]
             super().on_timeout(soft, timeout)
         else:
             self._ended(Ended.NOT_TRIED)
-            self.hold(f"time limit of {timeout:g} s", self.task.hand_back_s)
+            self.give_back(f"time limit of {timeout:g} s")
 
     def _ended(self, how: Ended, error: Any = None) -> None:
         if self._told:
             return
         self._told = True
-        pausing = self.task.pausing
-        if pausing is not None:
-            pausing.ended(self.id, url_of(self._payload), how, error)
+        self._parts.pausing.ended(self.id, url_of(self._payload), how, error)
 
-    def hold(self, reason: str, countdown: float) -> None:
+    def give_back(self, reason: str, countdown: float | None = None) -> None:
         """Leave the message unacked, and give it back to the broker in so many seconds."""
+        if countdown is None:
+            countdown = self._parts.give_back_s
         if self._held:  # a prefork pool reports a time limit twice
             return
         self._held = True
-        _suspects.forgive(self)
+        self._parts.suspects.forgive(self)
         task_ready(self)
-        self.send_event("task-retried", exception=f"handed back: {reason}", traceback="")
+        self.send_event("task-retried", exception=f"given back: {reason}", traceback="")
         level = logging.INFO if reason == PAUSED else logging.WARNING  # there may be hundreds
-        logger.log(level, "%s is handed back in %.1f s: %s", self.id, countdown, reason)
-        self.task.call_later(countdown, self._hand_back)
+        logger.log(level, "%s is given back in %.1f s: %s", self.id, countdown, reason)
+        self._parts.loop.later(countdown, self._give_back_now)
 
-    def _hand_back(self) -> None:
+    def _give_back_now(self) -> None:
         try:
             self._message.reject(requeue=True)
         except Exception as exc:  # noqa: BLE001
             # Whatever the broker's trouble is, the message is still unacked there. It comes back
             # by this, by the end of this worker, or by the visibility timeout.
-            logger.warning("%s could not be handed back yet (%s)", self.id, type(exc).__name__)
-            self.task.call_later(_HAND_BACK_AGAIN_S, self._hand_back)
+            logger.warning("%s could not be given back yet (%s)", self.id, type(exc).__name__)
+            self._parts.loop.later(_GIVE_BACK_AGAIN_S, self._give_back_now)

@@ -12,12 +12,12 @@ import logging
 import time
 from typing import Any
 
-from celery import bootsteps
-
 from ..broker_errors import in_words
+from ..dead_letters.letter import Kept
+from ..dead_letters.store import DeadLetters
 from ..errors import DeadLetterError
 from ..event.event import Event
-from ..runtime.process import runtime_of
+from .loop import Loop
 from .receive.receipt import ASIDE, AtomicReceipt
 
 logger = logging.getLogger(__name__)
@@ -30,51 +30,44 @@ _AGAIN_S = 30.0  # a store that hangs is waited for in the loop, for 5 s
 _PORTION = 10
 
 
-class KeepSetAside(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Consumer step that empties the list, in a worker of the deliver queue.
+class SetAside:
+    """Empties the list, in a worker of the deliver queue.
 
     Each item leaves it after it was kept, and its letter's id follows from its content: a kill in
     between, or several workers at once, make one letter of it. One that cannot be kept stays, and
     the next look begins behind it.
     """
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    _entry: Any = None
-
-    def __init__(self, consumer: Any, **kwargs: Any) -> None:
-        super().__init__(consumer, **kwargs)
+    def __init__(self, consumer: Any, loop: Loop, dead: DeadLetters, *, queue: str) -> None:
         self._consumer = consumer
-        self._queue = runtime_of(consumer.app).settings.queue
-        self._list = ASIDE % self._queue
+        self._loop = loop
+        self._dead = dead
+        self._queue = queue
+        self._list = ASIDE % queue
+        self._entry: Any = None
         self._passed_over = 0
         self._not_before_s = 0.0
         self._told = ""
         self._looking = False
 
-    def start(self, consumer: Any) -> None:
+    def start(self) -> None:
         """Look now, every few seconds, and when the receipt says so; not where it is no Redis."""
-        channel = consumer.task_consumer.channel
+        channel = self._consumer.task_consumer.channel
         if not hasattr(channel, "unacked_key"):
             return
         if isinstance(channel, AtomicReceipt):
             channel.on_set_aside = self._soon
-        self._entry = consumer.timer.call_repeatedly(_EVERY_S, self._soon)
+        self._entry = self._consumer.timer.call_repeatedly(_EVERY_S, self._soon)
         self._soon()
 
-    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
+    def stop(self) -> None:
+        """Look no more."""
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None
 
-    shutdown = stop
-
     def _soon(self) -> None:
-        consumer = self._consumer
-        if consumer.hub is None and getattr(consumer.pool, "is_green", False):
-            self._look()  # the loop would come to it after two seconds
-        else:
-            consumer.call_soon(self._look)
+        self._loop.soon(self._look)
 
     def _look(self) -> None:
         # Greenlets may come here while another waits for Redis.
@@ -85,7 +78,7 @@ class KeepSetAside(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             found = self._ask("LRANGE", -self._passed_over - _PORTION, -self._passed_over - 1)
             for item in reversed(found):
-                keep(self._consumer.app, item)
+                self._dead.keep(kept_item(item))
                 self._ask("LREM", -1, item)
             if found or not self._passed_over:
                 self._told = ""
@@ -120,22 +113,16 @@ class KeepSetAside(bootsteps.StartStopStep):  # type: ignore[misc]
             return client.execute_command(command, channel.global_keyprefix + self._list, *args)
 
 
-def keep(app: Any, item: bytes) -> None:
-    """Keep what is no message, with all its bytes; what is shown of it is its size.
-
-    Raises:
-        DeadLetterError: the store did not take it.
-    """
+def kept_item(item: bytes) -> Kept:
+    """What is no message, to be kept with all its bytes; what is shown of it is its size."""
     try:
         whole = {"message": item.decode(), "encoding": "utf-8"}
     except UnicodeDecodeError:
         whole = {"message": base64.b64encode(item).decode(), "encoding": "base64"}
-    runtime_of(app).dead_letters.keep(
-        Event.raw(None, whole, None, None),
+    return Kept(
+        event=Event.raw(None, whole, None, None),
         task_id=hashlib.sha256(item).hexdigest()[:32],
         reason=REASON,
-        error=REASON,
-        status=None,
         attempts=0,
         first_at=time.time(),
     )

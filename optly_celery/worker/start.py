@@ -11,11 +11,9 @@ from celery import bootsteps
 
 from ..errors import SettingsError
 from ..runtime.process import runtime_of
-from .pause.step import Pausing
+from .parts import parts_of
 from .receive import transport
-from .request import hand_backs_in_a_line
-from .set_aside import KeepSetAside
-from .unreadable import Guard
+from .request import give_backs_in_a_line
 
 logger = logging.getLogger(__name__)
 
@@ -30,28 +28,43 @@ def prepare(app: Any, *, tuning: Iterable[type] = ()) -> None:
     try:
         runtime = runtime_of(app)
         runtime.dead_letters  # noqa: B018 - built, and so checked
-        app.steps["consumer"].update((Guard, KeepSetAside, TimeoutCheck, Pausing, *tuning))
+        app.steps["consumer"].update((DeliverStep, *tuning))
         transport.choose(app, runtime.settings.queue)
-        logging.getLogger("celery.app.trace").addFilter(hand_backs_in_a_line)
+        logging.getLogger("celery.app.trace").addFilter(give_backs_in_a_line)
     except SettingsError as exc:
         # Celery logs and swallows what a signal receiver raises, except an exit.
         print(f"optly_celery: {exc}", file=sys.stderr)  # noqa: T201 - no log is set up yet
         raise SystemExit(_EX_CONFIG) from None
 
 
-class TimeoutCheck(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Consumer step: ends a worker whose connection would hand waiting events out again.
+class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Consumer step of the deliver queue; Celery starts it again after each reconnection."""
 
-    `Settings` has looked at the configuration; here is what came of it.
-    """
+    requires = ("celery.worker.consumer.tasks:Tasks",)
 
-    requires = ("celery.worker.consumer.connection:Connection",)
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._parts = parts_of(consumer)
+        self._parts.unreadable.install()
 
     def start(self, consumer: Any) -> None:
+        """Begin, unless the connection would hand waiting events out again.
+
+        `Settings` has looked at the configuration; here is what came of it.
+        """
         timeout_s = getattr(consumer.connection.default_channel, "visibility_timeout", None)
         try:
             if timeout_s is not None:
-                runtime_of(consumer.app).settings.check_visibility_timeout(float(timeout_s))
+                self._parts.check_timeout(float(timeout_s))
         except SettingsError as exc:
             logger.critical("%s", exc)
             raise SystemExit(_EX_CONFIG) from None
+        self._parts.pausing.start()
+        self._parts.set_aside.start()
+
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """End what runs by the clock."""
+        self._parts.pausing.stop()
+        self._parts.set_aside.stop()
+
+    shutdown = stop

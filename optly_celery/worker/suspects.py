@@ -6,17 +6,16 @@ One that kills its worker again and again ends as a dead letter, and the others 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
 from celery.worker import state
 
+from ..dead_letters.store import DeadLetters
 from ..errors import DeadLetterError
-from ..names import ENQUEUED_AT_HEADER, SWEPT_HEADER
-from ..runtime.process import runtime_of
-from .message import event_of
-from .unreadable import keep_message
+from ..names import SWEPT_HEADER
+from .loop import Loop
+from .message import kept_request
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,9 @@ class Suspects:
     time, with a note in Redis beforehand, shows which: so the others get delivered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dead: DeadLetters, loop: Loop) -> None:
+        self._dead = dead
+        self._loop = loop
         self._current: Any = None
         self._noted = 0
 
@@ -44,7 +45,7 @@ class Suspects:
         if self._current is request:
             return True
         if self._current is not None and self._current in state.reserved_requests:
-            request.task.call_later(_LOOK_AGAIN_S, resume)
+            self._loop.later(_LOOK_AGAIN_S, resume)
             return False
         # Before the note is made: other greenlets come here while that waits for Redis.
         self._current, self._noted = request, 0
@@ -52,7 +53,7 @@ class Suspects:
         self._noted = self.strike(request, least=1)
         if self._noted > MOST_DEATHS:
             self._current = None
-            self.keep(request, "killed_worker")
+            self.end(request, "killed_worker")
             return False
         return True
 
@@ -63,7 +64,7 @@ class Suspects:
     def strike(self, request: Any, *, least: int = 0) -> int:
         """Note what may be this request's fault, and how often; 0 when that cannot be noted."""
         try:
-            return runtime_of(request.task.app).dead_letters.strike(request.id, least=least)
+            return self._dead.strike(request.id, least=least)
         except DeadLetterError as exc:
             logger.warning("%s: its worker's death could not be noted: %s", request.id, exc)
             return 0
@@ -74,40 +75,15 @@ class Suspects:
             return
         self._current = None
         try:
-            runtime_of(request.task.app).dead_letters.forgive(request.id)
+            self._dead.forgive(request.id)
         except DeadLetterError as exc:
             logger.info("%s: its note stays until it expires: %s", request.id, exc)
 
-    def keep(self, request: Any, reason: str) -> None:
-        """Keep a request's event, or its message where that is none, and ack; else hand it back."""
+    def end(self, request: Any, reason: str) -> None:
+        """Keep a request's event, or its message where that is none, and ack; else give it back."""
         try:
-            keep_request(request, reason)
+            self._dead.keep(kept_request(request, reason))
         except DeadLetterError as exc:
-            request.hold(str(exc), request.task.hand_back_s)
+            request.give_back(str(exc))
         else:
             request.end_as_kept(reason)
-
-
-def keep_request(request: Any, reason: str) -> None:
-    """Keep the event that a request carries, or its message where that is no event.
-
-    Raises:
-        DeadLetterError: the store did not take it.
-    """
-    message = request.message
-    try:
-        args, kwargs, _ = message.payload
-        event = event_of(*args, **kwargs)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is kept as it is
-        keep_message(request.task.app, message, reason)
-        return
-    first_at = message.headers.get(ENQUEUED_AT_HEADER)
-    runtime_of(request.task.app).dead_letters.keep(
-        event,
-        task_id=request.id,
-        reason=reason,
-        error=reason,
-        status=None,
-        attempts=int(message.headers.get("retries") or 0) + 1,
-        first_at=first_at if isinstance(first_at, (int, float)) else time.time(),
-    )

@@ -19,20 +19,21 @@ from celery.exceptions import Reject
 from celery.worker.control import inspect_command
 
 from ..broker_errors import in_words
-from ..errors import SettingsError, TransientDeliveryError
+from ..errors import TransientDeliveryError
+from ..event.summary import is_summary
 from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
+from ..runtime.runtime import Runtime
 from .message import event_of, is_due, url_in
-from .pause.step import Pausing, pausing_of
-from .request import PAUSED, DeliverRequest, HandBack
+from .parts import Parts, known_parts, parts_of
+from .request import PAUSED, DeliverRequest, GiveBack
 from .unreadable import only_readable
 
 logger = logging.getLogger(__name__)
 
 # A connection to the broker takes half a megabyte, and in an outage all threads fail at once. It
 # waits as Celery's own connection pool does.
-_PUBLISHING = threading.BoundedSemaphore(8)
-_HAND_BACK_S = 30.0
+_MOST_PUBLISHING = 8
 
 
 class DeliverTask(Task):  # type: ignore[misc]
@@ -40,61 +41,46 @@ class DeliverTask(Task):  # type: ignore[misc]
 
     abstract = True
     Request = DeliverRequest
-    _consumer: Any = None
+
+    def __init__(self) -> None:
+        self._parts: Parts | None = None
+        self._publishing = threading.BoundedSemaphore(_MOST_PUBLISHING)
+
+    @property
+    def runtime(self) -> Runtime:
+        """What this process holds for this task's app."""
+        return runtime_of(self.app)
+
+    @property
+    def parts(self) -> Parts:
+        """Those of the worker that this task runs in; for what runs in its main process."""
+        assert self._parts is not None  # noqa: S101 - a request comes after `start_strategy`
+        return self._parts
 
     def start_strategy(self, app: Any, consumer: Any, **kwargs: Any) -> Any:
-        """Celery calls this whenever the worker connects: remember whose loop it is."""
-        type(self)._consumer = consumer  # noqa: SLF001 - its own class
+        """Celery calls this whenever the worker connects."""
+        self._parts = parts = parts_of(consumer)
         handle = only_readable(super().start_strategy(app, consumer, **kwargs))
 
         def receive(message: Any, body: Any, *args: Any, **options: Any) -> Any:
-            pausing = self.pausing
-            if pausing is not None and body is None:
+            if body is None:
                 due = is_due(message.headers.get("eta"))
-                if not pausing.receives(message, url_in(message), is_due=due):
+                if not parts.pausing.receives(message, url_in(message), is_due=due):
                     return None
             return handle(message, body, *args, **options)
 
+        # What was put off comes back by the way on which Celery hands a request to the pool.
+        self.run_request = consumer.on_task_request
         return receive
-
-    def run_request(self, request: Any) -> None:
-        """Have the worker run a request that was put off."""
-        self._consumer.on_task_request(request)
-
-    @property
-    def pausing(self) -> Pausing | None:
-        """What this worker knows of endpoints that are away; None outside of a worker."""
-        return pausing_of(self._consumer)
 
     def give_back_if_paused(self, url: object) -> None:
         """Not to post what waited in the pool while a pause began.
 
         Raises:
-            HandBack: at once, and it costs no attempt.
+            GiveBack: at once, and it costs no attempt.
         """
-        pausing = self.pausing
-        if pausing is not None and pausing.stops(str(self.request.id), url):
-            raise HandBack(PAUSED, 0.0)
-
-    def call_later(self, seconds: float, callback: Any) -> None:
-        """Call back from the worker's own loop; may be called from any thread of the pool."""
-        if getattr(self._consumer.pool, "is_green", False):
-            # Its loop looks up every two seconds only, and greenlets do not interrupt each other.
-            self._consumer.timer.call_after(seconds, callback)
-            return
-        # Not the timer itself: the loop's is a heap without a lock.
-        self._consumer.call_soon(self._consumer.timer.call_after, seconds, callback)
-
-    @property
-    def hand_back_s(self) -> float:
-        """How long to wait where the retry policy has nothing to say.
-
-        Not longer than a backoff, so that the visibility timeout is not reached.
-        """
-        try:
-            return min(_HAND_BACK_S, runtime_of(self.app).settings.retry_backoff_max)
-        except SettingsError:
-            return _HAND_BACK_S
+        if self._parts is not None and self._parts.pausing.stops(str(self.request.id), url):
+            raise GiveBack(PAUSED, 0.0)
 
     def apply_async(
         self,
@@ -107,9 +93,13 @@ class DeliverTask(Task):  # type: ignore[misc]
         Raises:
             NotAnEventError: the arguments are no event.
         """
-        event = event_of(*(args or ()), **(kwargs or {}))
-        runtime = runtime_of(self.app)
-        options["argsrepr"], options["kwargsrepr"] = event.summary, "{}"
+        runtime = self.runtime
+        is_retry = options.get("task_id") == self.request.id
+        # Or every retry of a batch would read it for this line.
+        shown = self.known_summary() if is_retry else None
+        if shown is None:
+            shown = event_of(*(args or ()), **(kwargs or {})).summary
+        options["argsrepr"], options["kwargsrepr"] = shown, "{}"
         if not {"queue", "exchange", "routing_key"} & options.keys():
             options["queue"] = runtime.settings.queue
         options["headers"] = {ENQUEUED_AT_HEADER: time.time()} | (options.get("headers") or {})
@@ -126,7 +116,7 @@ class DeliverTask(Task):  # type: ignore[misc]
         was kept in a dictionary that all threads of a pool share.
 
         Raises:
-            HandBack: the broker did not take the retry.
+            GiveBack: the broker did not take the retry.
         """
         if isinstance(exc, TransientDeliveryError) and exc.retry_in_s is not None:
             countdown = exc.retry_in_s
@@ -137,11 +127,16 @@ class DeliverTask(Task):  # type: ignore[misc]
             REFUSED_HEADER: self.request.get(REFUSED_HEADER, 0),
         }
         try:
-            with _PUBLISHING:
+            with self._publishing:
                 return super().retry(*args, exc=exc, countdown=countdown, **options)
         except Reject as reject:
             why = in_words(reject.reason) if isinstance(reject.reason, Exception) else "refused"
-            raise HandBack(f"retry not published: the broker {why}", countdown or 0.0) from None
+            raise GiveBack(f"retry not published: the broker {why}", countdown or 0.0) from None
+
+    def known_summary(self) -> str | None:
+        """The summary that the message of the current request brings along, where it is one."""
+        shown = self.request.get("argsrepr")
+        return shown if is_summary(shown) else None
 
     def enqueued_at(self) -> float:
         """When the event of the current request was first enqueued, in seconds since the epoch.
@@ -155,5 +150,5 @@ class DeliverTask(Task):  # type: ignore[misc]
 @inspect_command(name=PAUSES_COMMAND)  # type: ignore[untyped-decorator, unused-ignore]
 def _pauses(state: Any) -> list[dict[str, Any]]:
     """Endpoints that this worker has paused."""
-    found = pausing_of(state.consumer)
-    return found.facts() if found else []
+    found = known_parts(state.consumer)
+    return found.pausing.report() if found else []

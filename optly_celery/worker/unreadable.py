@@ -5,56 +5,53 @@ Celery logs them with their content and deletes them.
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
-from celery import bootsteps
 from celery.exceptions import InvalidTaskError
 
+from ..dead_letters.store import DeadLetters
 from ..errors import DeadLetterError
-from ..event.event import Event
-from ..names import ENQUEUED_AT_HEADER
-from ..runtime.process import runtime_of
+from .message import kept_message
 
 logger = logging.getLogger(__name__)
 
 _KEEP_AGAIN_S = 30.0
 
 
-class Guard(bootsteps.Step):  # type: ignore[misc]
-    """Consumer step that keeps what Celery would log and delete, of the deliver queue alone."""
+class Unreadable:
+    """Keeps what Celery would log and delete, of the deliver queue alone."""
 
-    def __init__(self, consumer: Any, **kwargs: Any) -> None:
-        super().__init__(consumer, **kwargs)
+    def __init__(self, consumer: Any, dead: DeadLetters, *, queue: str) -> None:
         self._consumer = consumer
-        queue = runtime_of(consumer.app).settings.queue
+        self._dead = dead
+        self._queue = queue
 
-        def keep_instead(name: str, reason: str, position: int) -> None:
-            celerys_way = getattr(consumer, name)
+    def install(self) -> None:
+        """Take the place of what the consumer does, before it receives anything."""
+        self._keep_instead("on_decode_error", "undecodable", 0)
+        self._keep_instead("on_invalid_task", "undecodable", 1)
+        self._keep_instead("on_unknown_message", "unknown_message", 1)
+        self._keep_instead("on_unknown_task", "unknown_task", 1)
 
-            def handle(*args: Any) -> None:
-                message = args[position]
-                info = getattr(message, "delivery_info", None) or {}
-                if info.get("routing_key") == queue:
-                    self._keep(message, reason)
-                else:
-                    celerys_way(*args)
+    def _keep_instead(self, name: str, reason: str, position: int) -> None:
+        celerys_way = getattr(self._consumer, name)
 
-            setattr(consumer, name, handle)
+        def handle(*args: Any) -> None:
+            message = args[position]
+            info = getattr(message, "delivery_info", None) or {}
+            if info.get("routing_key") == self._queue:
+                self._end(message, reason)
+            else:
+                celerys_way(*args)
 
-        keep_instead("on_decode_error", "undecodable", 0)
-        keep_instead("on_invalid_task", "undecodable", 1)
-        keep_instead("on_unknown_message", "unknown_message", 1)
-        keep_instead("on_unknown_task", "unknown_task", 1)
+        setattr(self._consumer, name, handle)
 
-    def _keep(self, message: Any, reason: str) -> None:
+    def _end(self, message: Any, reason: str) -> None:
         consumer = self._consumer
         try:
-            keep_message(consumer.app, message, reason)
+            self._dead.keep(kept_message(message, reason))
         except DeadLetterError as exc:
             logger.warning("a message that cannot be read stays in the queue: %s", exc)
             again = message.reject_log_error
@@ -98,37 +95,3 @@ def _check_readable(message: Any) -> None:
 
 def _is_options(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-
-
-def keep_message(app: Any, message: Any, reason: str) -> None:
-    """Keep a message as it is; what is shown of it is its size.
-
-    Raises:
-        DeadLetterError: the store did not take it.
-    """
-    body = message.body
-    whole = {
-        "body": _text(body) if isinstance(body, bytes) else body,
-        "content-type": message.content_type,
-        "content-encoding": message.content_encoding,
-        "headers": message.headers,
-        "properties": message.properties,
-    }
-    headers = message.headers if isinstance(message.headers, dict) else {}
-    first_at, retries = headers.get(ENQUEUED_AT_HEADER), headers.get("retries")
-    runtime_of(app).dead_letters.keep(
-        Event.raw(None, {"message": json.loads(json.dumps(whole, default=repr))}, None, None),
-        task_id=str(headers.get("id") or message.delivery_tag),
-        reason=reason,
-        error=reason,
-        status=None,
-        attempts=retries if isinstance(retries, int) else 0,
-        first_at=first_at if isinstance(first_at, (int, float)) else time.time(),
-    )
-
-
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(body).decode()

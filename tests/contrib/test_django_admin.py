@@ -9,6 +9,7 @@ from optly_celery.event.event import Event
 from optly_celery.runtime.process import runtime_of
 
 from ..conftest import celery_app
+from ..letters import kept
 from ..support import US_URL, free_port, params_of
 from .django_site import _migrated, database
 
@@ -25,10 +26,7 @@ def dead(app):
     store = runtime_of(app).dead_letters
     for reason, status in (("http_400", 400), ("attempts_exhausted", None)):
         event = Event.of(US_URL, params_of(f"visitor of {reason}", uuid=reason))
-        store.keep(
-            event, task_id=f"task-{reason}", reason=reason, error=reason, status=status,
-            attempts=3, first_at=1_700_000_000.0,
-        )  # fmt: skip
+        store.keep(kept(event, f"task-{reason}", reason=reason, status=status, attempts=3))
     return store
 
 

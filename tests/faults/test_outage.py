@@ -108,7 +108,7 @@ def test_nothing_is_kept_in_memory_of_attempts_that_failed(tmp_path, down):
         line.dispatch([f"u-{n}" for n in range(200)])
         eventually(lambda: _paused(line) and len(line.collector.received) >= 5)
 
-        eventually(lambda: _held(line) <= 1, what="handed back")
+        eventually(lambda: _held(line) <= 1, what="given back")
         eventually(lambda: _ask(line, "count_tracebacks") <= 3, what="forgotten")
 
 

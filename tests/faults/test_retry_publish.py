@@ -82,7 +82,7 @@ def test_a_retry_that_is_not_published_shows_as_a_retry(line):
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_ends_meanwhile_takes_nothing_with_it(line, pool, number):
-    """Neither retried nor handed back when the worker ends: the next worker delivers it."""
+    """Neither retried nor given back when the worker ends: the next worker delivers it."""
     worker = line.work("-c", "2", pool=pool)
     _fail_once_while(line, out_of_memory)
     eventually(lambda: "retry not published" in worker.output(), what=worker.log)

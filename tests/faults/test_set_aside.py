@@ -13,8 +13,9 @@ from kombu import Connection
 from optly_celery.errors import DeadLetterError
 from optly_celery.names import DELIVER_TASK
 from optly_celery.runtime.process import runtime_of
+from optly_celery.worker.loop import Loop
 from optly_celery.worker.receive.receipt import ASIDE
-from optly_celery.worker.set_aside import REASON, KeepSetAside
+from optly_celery.worker.set_aside import REASON, SetAside
 
 from ..commands import invoke
 from ..conftest import celery_app
@@ -128,7 +129,7 @@ class Stopped(BaseException):
 
 @pytest.fixture
 def step(broker, monkeypatch):
-    """The step of a worker whose loop this test is, with a key prefix; and its broker's client."""
+    """The part of a worker whose loop this test is, with a key prefix; and its broker's client."""
     options = {"global_keyprefix": "shop:"}
     with (
         celery_app(broker.url, broker_transport_options=options) as app,
@@ -145,9 +146,10 @@ def step(broker, monkeypatch):
             ),
             task_consumer=SimpleNamespace(channel=connection.default_channel),
         )
-        made = KeepSetAside(consumer)
+        dead = runtime_of(app).dead_letters
+        made = SetAside(consumer, Loop(consumer), dead, queue="optimizely")
         monkeypatch.setattr("optly_celery.worker.set_aside._AGAIN_S", 0.0)
-        yield made, client, runtime_of(app).dead_letters
+        yield made, client, dead
 
 
 def test_a_kill_between_keeping_and_removing_makes_one_letter(step, monkeypatch):
@@ -163,11 +165,11 @@ def test_a_kill_between_keeping_and_removing_makes_one_letter(step, monkeypatch)
     ask = made._ask
     monkeypatch.setattr(made, "_ask", keep_and_die)
     with pytest.raises(Stopped):
-        made.start(made._consumer)
+        made.start()
     assert (len(dead.ids()), client.llen("shop:" + LIST)) == (1, 1)
 
     monkeypatch.setattr(made, "_ask", ask)
-    made.start(made._consumer)
+    made.start()
     assert (len(dead.ids()), client.llen("shop:" + LIST)) == (1, 0)
 
 
@@ -177,20 +179,20 @@ def test_one_that_cannot_be_kept_does_not_stop_the_others(step, monkeypatch):
     client.lpush("shop:" + LIST, b"bad", *(b"%d" % n for n in range(30)))
     keep, bad = dead.keep, b"bad"
 
-    def refuse(event, **facts):
-        if event.params["message"].encode() == bad:
+    def refuse(kept):
+        if kept.event.params["message"].encode() == bad:
             raise DeadLetterError("does not take it")
-        return keep(event, **facts)
+        return keep(kept)
 
     monkeypatch.setattr(dead, "keep", refuse)
     for _ in range(3):
-        made.start(made._consumer)
+        made.start()
     assert client.lrange("shop:" + LIST, 0, -1) == [b"bad"]
     assert len(dead.ids()) == 30
 
     bad = b""
     for _ in range(2):
-        made.start(made._consumer)
+        made.start()
     assert client.llen("shop:" + LIST) == 0
     assert len(dead.ids()) == 31
 
@@ -202,14 +204,14 @@ def test_a_full_store_leaves_it_in_the_list(step, caplog):
     client.config_set("maxmemory", 1)
     try:
         for _ in range(4):
-            made.start(made._consumer)
+            made.start()
     finally:
         client.config_set("maxmemory", 0)
     assert (len(dead.ids()), client.llen("shop:" + LIST)) == (0, 1)
     assert caplog.text.count("what is no message stays in") == 1
 
     for _ in range(2):
-        made.start(made._consumer)
+        made.start()
     assert (len(dead.ids()), client.llen("shop:" + LIST)) == (1, 0)
 
 
@@ -217,13 +219,13 @@ def test_a_broker_that_refuses_the_look_ends_nothing(step, monkeypatch, caplog):
     """It is looked again, later."""
     made, client, dead = step
     client.set("shop:" + LIST, "of the wrong type")
-    made.start(made._consumer)
+    made.start()
     assert "no look at what was set aside in optimizely.unreadable" in caplog.text
 
     client.delete("shop:" + LIST)
     client.lpush("shop:" + LIST, b"odd")
     for _ in range(2):
-        made.start(made._consumer)
+        made.start()
     assert (len(dead.ids()), client.llen("shop:" + LIST)) == (1, 0)
 
 
@@ -233,6 +235,6 @@ def test_a_queue_that_a_person_has_cancelled_is_left_alone(step):
     client.lpush("shop:" + LIST, b"odd")
     made._consumer.app.amqp.queues.deselect("optimizely")
 
-    made.start(made._consumer)
+    made.start()
 
     assert (len(dead.ids()), client.llen("shop:" + LIST)) == (0, 1)

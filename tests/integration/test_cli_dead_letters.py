@@ -19,7 +19,7 @@ from optly_celery.runtime.process import runtime_of
 
 from ..commands import invoke
 from ..conftest import celery_app
-from ..letters import event_of, keep, published_uuids, store
+from ..letters import event_of, keep, kept, published_uuids, store
 from ..support import eventually, free_port
 
 COMMAND = Path(sys.executable).with_name("optly-celery")
@@ -200,8 +200,7 @@ def test_known_ids_are_done_beside_unknown_ones(run, dead):
 def test_what_is_no_event_stays_and_is_told(run, dead):
     """With what to do about it."""
     strange = Event.raw("https://h/", [], "POST", None)
-    dead.keep(strange, task_id="t", reason="params_not_an_object", error="", status=None,
-              attempts=1, first_at=0.0)  # fmt: skip
+    dead.keep(kept(strange, reason="params_not_an_object"))
     keep(dead, 1)
 
     done = run("replay", "--all", "--yes")

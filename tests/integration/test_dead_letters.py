@@ -19,7 +19,7 @@ from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.errors import DeadLetterError, NoSuchDeadLetterError, PublishError
 from optly_celery.event.event import Event
 
-from ..letters import DAY_S, Clock, event_of, keep, store
+from ..letters import DAY_S, Clock, event_of, keep, kept, store
 
 
 def test_a_kept_letter_is_listed_shown_and_counted(broker):
@@ -230,10 +230,7 @@ def test_an_event_refused_again_while_it_is_replayed_is_kept_again(broker):
     new = []
 
     def publish_to_a_fast_worker(event):
-        new.append(
-            dead.keep(event, task_id="second", reason="http_400", error="http_400", status=400,
-                      attempts=1, first_at=0.0)
-        )  # fmt: skip
+        new.append(dead.keep(kept(event, "second", status=400)))
 
     assert list(replay(dead, [old], publish_to_a_fast_worker)) == [Fate.REPLAYED]
     assert dead.ids() == new
@@ -243,8 +240,7 @@ def test_what_is_no_event_is_not_published_but_stays(broker):
     """As a message it could not be decoded, and would be lost."""
     dead = store(broker)
     strange = Event.raw("https://h/", {"visitors": []}, 'PU"T', None)
-    letter_id = dead.keep(strange, task_id="t", reason="bad_verb", error="bad_verb", status=None,
-                          attempts=1, first_at=0.0)  # fmt: skip
+    letter_id = dead.keep(kept(strange, reason="bad_verb"))
     published = []
 
     assert list(replay(dead, [letter_id], published.append)) == [Fate.NO_EVENT]

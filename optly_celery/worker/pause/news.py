@@ -12,16 +12,16 @@ logger = logging.getLogger(__name__)
 
 
 def tell(change: Change) -> tuple[str, dict[str, str]]:
-    """Log a change and send its signal; gives the worker event to be sent, and its facts."""
+    """Log a change and send its signal; gives the worker event to be sent, and its fields."""
     word = "paused" if change.paused else "resumed"
     logger.warning("deliveries to %s %s: %s", change.host, word, change.reason)
-    facts = {"host": change.host, "reason": change.reason}
-    signals.tell(signals.paused if change.paused else signals.resumed, **facts)
-    return f"worker-optimizely-{word}", facts
+    told = {"host": change.host, "reason": change.reason}
+    signals.tell(signals.paused if change.paused else signals.resumed, **told)
+    return f"worker-optimizely-{word}", told
 
 
-def facts(pauses: Pauses, queue: str, *, wanted: bool) -> list[dict[str, Any]]:
-    """As `Pausing.facts`."""
+def report(pauses: Pauses, queue: str, *, wanted: bool) -> list[dict[str, Any]]:
+    """As `Pausing.report`."""
     paused = pauses.paused()
     return [
         {

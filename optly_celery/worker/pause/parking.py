@@ -85,7 +85,7 @@ def park(message: Any, queue: str, host: str) -> bool:
     return True
 
 
-def requeue(message: Any) -> bool:
+def give_back(message: Any) -> bool:
     """Give a message back to its queue; else it stays unacked. Whether that was possible."""
     try:
         message.reject(requeue=True)

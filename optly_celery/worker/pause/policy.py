@@ -7,14 +7,12 @@ many may be under way with each round of answers, until it is flowing again.
 
 from __future__ import annotations
 
-import enum
 import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-from ...deliver.retry import Verdict, verdict
+from .ended import Ended
 
 FIRST_PROBE_S = 1.0
 LAST_PROBE_S = 15.0
@@ -22,14 +20,8 @@ _RAMP_TO = 32  # this many at a time answered: as good as all
 _RAMP_S = 10.0  # or so long without a failure, where there is little to post
 _PERMIT_S = 120.0  # a post that has not ended by then never tells: its worker process was lost
 _SEEN_S = 3600.0
-
-
-class Ended(enum.Enum):
-    """How one go at an event ended, as far as its host is concerned."""
-
-    ANSWERED = "answered"  # delivered, or refused for the event's own sake
-    FAILED = "failed"  # a transient failure
-    NOT_TRIED = "not tried"
+MOST_HOSTS = 1000
+"""Hosts that are remembered: whoever writes into the queue may name as many as there are."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +76,18 @@ class Pauses:
         # Never held across I/O, so that greenlets cannot deadlock on it.
         self._lock = threading.Lock()
 
+    @property
+    def enabled(self) -> bool:
+        """Whether anything pauses a host."""
+        return self._after > 0
+
     def admit(self, host: str, task_id: str) -> bool:
         """Whether this event may be posted now; asking again for the same event is free."""
         now = self._clock()
         with self._lock:
-            known = self._hosts.get(host)
+            known = self._hosts.get(host) or self._meet(host, now)
             if known is None:
-                known = self._hosts[host] = _Host(now)
+                return True
             known.seen_at = now
             if known.limit is None or task_id in known.permits:
                 return True
@@ -137,7 +134,9 @@ class Pauses:
         with self._lock:
             if host in self._hosts or not self._after:
                 return None
-            known = self._hosts[host] = _Host(now)
+            known = self._meet(host, now)
+            if known is None:  # there will be another look
+                return None
             return self._pause(host, known, _Failure(now, reason), wait_s=0.0)
 
     def room(self, host: str) -> int:
@@ -178,6 +177,18 @@ class Pauses:
         with self._lock:
             for known in self._hosts.values():
                 known.permits.clear()
+
+    def _meet(self, host: str, now: float) -> _Host | None:
+        """Remember a host; None where there is no room but in place of one that is in trouble."""
+        if len(self._hosts) >= MOST_HOSTS:
+            well = sorted((k.seen_at, name) for name, k in self._hosts.items() if k.limit is None)
+            # Half of them, so that a flood of names costs each little.
+            for _, name in well[: (len(well) + 1) // 2]:
+                del self._hosts[name]
+            if not well:
+                return None
+        known = self._hosts[host] = _Host(now)
+        return known
 
     def _room(self, known: _Host, now: float) -> int:
         if now < known.not_before:
@@ -234,16 +245,3 @@ class Pauses:
             # Upwards only: a host that has named a time gets no question before it.
             wait_s = min(failure.retry_after_s * (1.0 + 0.1 * self._rand()), self._longest_s)
             known.not_before = max(known.not_before, failure.at + wait_s)
-
-
-# Transient failures that come without a status.
-_NO_ANSWER = frozenset({"timeout", "connection_error", "broken_answer", "time_limit"})
-
-
-def how_ended(error: Any) -> Ended:
-    """What the error that an attempt ended with says about the event's host."""
-    status, reason = getattr(error, "status", None), getattr(error, "reason", None)
-    if status is not None:
-        transient = verdict(status) is Verdict.TRANSIENT
-        return Ended.FAILED if transient else Ended.ANSWERED
-    return Ended.FAILED if reason in _NO_ANSWER else Ended.NOT_TRIED

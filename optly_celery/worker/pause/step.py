@@ -1,6 +1,6 @@
 """The part of a worker that stops receiving while an endpoint is away, and comes back gently.
 
-A consumer bootstep, so it lives in the worker's main process, whatever the pool. While every host
+It lives in the worker's main process, whatever the pool. While every host
 that was seen lately is paused, the deliver queue is not consumed at all: an event is taken from it
 when a probe is due, and as many as may be under way while a host resumes. While another host is
 well, the queue is consumed, and what comes for the paused one is parked (`parking`).
@@ -15,18 +15,17 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
 from celery.worker import state as worker_state
 
 from ...broker_errors import in_words
-from ...runtime.process import runtime_of
+from ..loop import Loop
 from ..message import host_in
-from . import news as pause_news
-from . import parking
-from .policy import Change, Ended, Pauses
+from . import news, parking
+from .ended import Ended
+from .policy import Change, Pauses
 
 logger = logging.getLogger(__name__)
 
@@ -38,31 +37,24 @@ _AGAIN_S = 0.5  # after finding nothing that is ready
 _GIVE_BACK_AGAIN_S = 5.0
 
 
-class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Celery starts it again after each reconnection."""
+class Pausing:
+    """What a worker does about pauses, from connection to connection."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **kwargs: Any) -> None:
-        super().__init__(consumer, **kwargs)
-        settings = runtime_of(consumer.app).settings
-        self.pauses = Pauses(
-            after=settings.pause_after,
-            longest_s=settings.retry_backoff_max,
-            clock=time.monotonic,
-        )
+    def __init__(
+        self, consumer: Any, loop: Loop, pauses: Pauses, *, queue: str, url_override: str | None
+    ) -> None:
+        self.pauses = pauses
         self.pid = os.getpid()
-        self._queue = settings.queue
-        self._override = settings.url_override
-        self._enabled = bool(settings.pause_after)
+        self._queue = queue
+        self._override = url_override
         self._consumer = consumer
+        self._loop = loop
         self._turn = 0
         self._look_at_s = self._take_at_s = 0.0
         self._parked: dict[str, int] = {}
         self._stopped = self._taking = False
-        consumer.optly_pausing = self
 
-    def start(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
+    def start(self) -> None:
         """Go on where the last connection ended: paused stays paused."""
         self._turn += 1
         self.pauses.forget_permits()
@@ -76,11 +68,9 @@ class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
         self._arrange()
         self._keep_ticking(self._turn)
 
-    def stop(self, consumer: Any) -> None:  # noqa: ARG002
+    def stop(self) -> None:
         """End the ticks."""
         self._turn += 1
-
-    shutdown = stop
 
     def host_of(self, url: object) -> str | None:
         """The host that an event's URL makes the worker post to, with its port."""
@@ -89,7 +79,7 @@ class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
     def receives(self, message: Any, url: object, *, is_due: bool) -> bool:
         """Whether a message just received may go on to the pool; if not, it is put away."""
         host = self.host_of(url)
-        if host is None or not self._enabled:
+        if host is None or not self.pauses.enabled:
             return True
         if not is_due:
             # A queue that would give it back at once is no place for it either.
@@ -103,7 +93,7 @@ class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
     def admits(self, task_id: str, url: object) -> bool:
         """Whether a message that has waited in this worker may go on to the pool."""
         host = self.host_of(url)
-        return host is None or not self._enabled or self.pauses.admit(host, task_id)
+        return host is None or not self.pauses.enabled or self.pauses.admit(host, task_id)
 
     def stops(self, task_id: str, url: object) -> bool:
         """Whether an event that waited in the pool must not be posted; for the pool's threads."""
@@ -115,7 +105,7 @@ class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
     def ended(self, task_id: str, url: object, how: Ended, error: Any = None) -> None:
         """Take note of how an event ended; may be called from any thread of the pool."""
         host = self.host_of(url)
-        if host is None or not self._enabled:
+        if host is None or not self.pauses.enabled:
             return
         reason = str(getattr(error, "reason", "")) or "unknown"
         change = self.pauses.ended(
@@ -124,25 +114,18 @@ class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
         if change is not None:
             self._tell(change)
         if change is not None or self._stopped:
-            self._soon(self._tick)
+            self._loop.soon(self._tick)
 
-    def facts(self) -> list[dict[str, Any]]:
+    def report(self) -> list[dict[str, Any]]:
         """What a person may want to know of hosts in trouble: paused, or on the way back.
 
         ``wanted`` is whether this worker will consume the queue again by itself.
         """
-        return pause_news.facts(self.pauses, self._queue, wanted=self._is_wanted())
-
-    def _soon(self, call: Callable[[], None]) -> None:
-        consumer = self._consumer
-        if consumer.hub is None and getattr(consumer.pool, "is_green", False):
-            call()  # the loop would come to it after two seconds; greenlets do not collide
-        else:
-            consumer.call_soon(call)
+        return news.report(self.pauses, self._queue, wanted=self._is_wanted())
 
     def _keep_ticking(self, turn: int) -> None:
         if turn == self._turn:
-            self._soon(self._tick)
+            self._loop.soon(self._tick)
             self._consumer.timer.call_after(_TICK_S, self._keep_ticking, (turn,))
 
     def _tick(self) -> None:
@@ -234,17 +217,12 @@ class Pausing(bootsteps.StartStopStep):  # type: ignore[misc]
             self._parked.setdefault(host, 1)
 
     def _give_back(self, message: Any) -> None:
-        if not parking.requeue(message):
+        if not parking.give_back(message):
             again = functools.partial(self._give_back, message)
-            self._consumer.timer.call_after(_GIVE_BACK_AGAIN_S, self._soon, (again,))
+            self._loop.later(_GIVE_BACK_AGAIN_S, again)
 
     def _tell(self, change: Change) -> None:
-        kind, facts = pause_news.tell(change)
+        kind, told = news.tell(change)
         events = self._consumer.event_dispatcher
         if events:
-            self._soon(functools.partial(events.send, kind, **facts))
-
-
-def pausing_of(consumer: Any) -> Pausing | None:
-    """The step of a worker's consumer, where there is one."""
-    return getattr(consumer, "optly_pausing", None)
+            self._loop.soon(functools.partial(events.send, kind, **told))

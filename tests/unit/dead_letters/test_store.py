@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,19 +14,20 @@ from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.errors import SettingsError
 from optly_celery.event.event import Event
 
-from ...letters import event_of
+from ...letters import event_of, kept
 
-FACTS = {
-    "task_id": "t", "reason": "attempts_exhausted", "error": "http_503", "status": 503,
-    "attempts": 301, "first_at": 1_700_000_000.0, "last_at": 1_700_086_400.5,
-}  # fmt: skip
+KEPT = kept(
+    event_of(1), reason="attempts_exhausted", error="http_503", status=503, attempts=301
+)  # fmt: skip
+LAST_AT = 1_700_086_400.5
 
 
 def letter(**changes):
-    return letter_json.letter_of("id-1", letter_json.facts_text(event_of(1), **FACTS | changes))
+    text = letter_json.letter_text(replace(KEPT, **changes), LAST_AT)
+    return letter_json.letter_of("id-1", text)
 
 
-def test_facts_come_back_as_they_were_written():
+def test_what_is_known_comes_back_as_it_was_written():
     """Times are aware, in UTC; the event is there only as its summary."""
     found = letter()
 
@@ -42,9 +44,9 @@ def test_facts_come_back_as_they_were_written():
     }
 
 
-def test_facts_hold_no_personal_data():
+def test_what_is_known_holds_no_personal_data():
     """Listing letters moves no visitor id or attribute out of the store."""
-    text = letter_json.facts_text(event_of(1), **FACTS)
+    text = letter_json.letter_text(KEPT, LAST_AT)
 
     assert "visitor-1" not in text
     assert "secret" not in text
@@ -89,11 +91,10 @@ def test_a_damaged_event_is_no_event(text):
 
 def test_same_task_and_event_make_the_same_id():
     """So a redelivered task keeps one letter, and two parts of one batch keep two."""
-    one, other = event_of(1), event_of(2)
+    one, again, other = (letter_json.letter_id(kept(event_of(n))) for n in (1, 1, 2))
 
-    assert letter_json.letter_id("t", one) == letter_json.letter_id("t", event_of(1))
-    assert letter_json.letter_id("t", one) != letter_json.letter_id("t", other)
-    assert letter_json.letter_id("t", one) != letter_json.letter_id("t2", one)
+    assert one == again != other
+    assert letter_json.letter_id(kept(event_of(1), "t2")) != one
 
 
 def test_what_is_no_event_can_be_kept_all_the_same():
@@ -168,7 +169,7 @@ def test_a_url_that_makes_no_sense_is_a_wrong_setting(url):
 
 def test_facts_of_a_later_version_can_be_read():
     """During a rolling update both versions look at the same store."""
-    text = json.loads(letter_json.facts_text(event_of(1), **FACTS)) | {"new": 1}
+    text = json.loads(letter_json.letter_text(KEPT, LAST_AT)) | {"new": 1}
 
     assert isinstance(letter_json.letter_of("id-1", json.dumps(text)), DeadLetter)
     assert letter_json.letter_of("id-1", json.dumps(text)).reason == "attempts_exhausted"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optly_celery.dead_letters.letter import Kept
 from optly_celery.deliver.delivery import Attempt, Outcome, deliver
 from optly_celery.deliver.retry import RetryPolicy, Verdict, verdict
 from optly_celery.errors import DeadLetterError, PermanentDeliveryError, TransientDeliveryError
@@ -51,22 +52,22 @@ class MemoryDeadLetters:
     """Keeps letters in a list; ``fails`` says of each call in turn whether it fails instead."""
 
     def __init__(self, *fails):
-        self.letters: list[tuple[Event, dict]] = []
+        self.letters: list[Kept] = []
         self._fails = list(fails)
 
-    def keep(self, event, **facts):
+    def keep(self, kept):
         if self._fails and self._fails.pop(0):
             raise DeadLetterError("Redis did not take it")
-        self.letters.append((event, facts))
+        self.letters.append(kept)
         return str(len(self.letters))
 
     @property
     def kept(self):
-        return [name for event, _ in self.letters for name in _names(event)]
+        return [name for kept in self.letters for name in _names(kept.event)]
 
     @property
     def reasons(self):
-        return [facts["reason"] for _, facts in self.letters]
+        return [kept.reason for kept in self.letters]
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 299])
@@ -87,18 +88,11 @@ def test_server_errors_back_off_until_attempts_run_out():
 
     assert [(o.rest, o.retry_in_s) for o in outcomes] == [(event, 2.0), (event, 4.0), (None, 0.0)]
     assert dead.letters == [
-        (
-            event,
-            {
-                "task_id": "task-1",
-                "reason": "attempts_exhausted",
-                "error": "http_503",
-                "status": 503,
-                "attempts": 3,
-                "first_at": FIRST_AT,
-            },
+        Kept(
+            event=event, task_id="task-1", reason="attempts_exhausted", error="http_503",
+            status=503, attempts=3, first_at=FIRST_AT,
         )
-    ]
+    ]  # fmt: skip
     assert [e.reason for e in outcomes[2].refused] == ["http_503"]
 
 
@@ -130,8 +124,8 @@ def test_a_refused_event_is_kept_on_the_first_attempt(status):
     outcome = _deliver(event, via, dead)
 
     assert (outcome.rest, len(via.posted)) == (None, 1)
-    assert dead.letters[0][0] is event
-    assert dead.letters[0][1]["status"] == status
+    assert dead.letters[0].event is event
+    assert dead.letters[0].status == status
     assert [e.reason for e in outcome.refused] == dead.reasons == [f"http_{status}"]
 
 
@@ -144,7 +138,7 @@ def test_what_cannot_be_taken_apart_is_kept_as_it_is(status, visitors):
 
     _deliver(event, via, dead)
 
-    assert [event for event, _ in dead.letters] == [event]
+    assert [kept.event for kept in dead.letters] == [event]
     assert len(via.posted) == 1
 
 
@@ -157,7 +151,7 @@ def test_one_bad_event_hurts_nobody_else(refusal):
     outcome = _deliver(_event(100), via, dead)
 
     assert via.delivered == [f"v{i}" for i in range(100) if f"v{i}" not in guilty]
-    assert [_names(event) for event, _ in dead.letters] == [[name] for name in guilty]
+    assert [_names(kept.event) for kept in dead.letters] == [[name] for name in guilty]
     assert dead.reasons == [f"http_{refusal}"] * 3
     assert len(outcome.refused) == 3
     assert outcome.rest is None

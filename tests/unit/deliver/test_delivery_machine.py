@@ -93,11 +93,11 @@ class Delivery(RuleBasedStateMachine):
             raise PermanentDeliveryError("p", reason=f"http_{status}", status=status)
         self.delivered.update(_uuids(event))
 
-    def keep(self, event, **_):
+    def keep(self, kept):
         if self.store_fails:
             self.store_fails -= 1
             raise DeadLetterError("away")
-        self.kept.update(_uuids(event))
+        self.kept.update(_uuids(kept.event))
         return "id"
 
     @invariant()

@@ -10,28 +10,27 @@ from optly_celery.worker.suspects import MOST_DEATHS, Suspects
 
 
 class Later:
-    """A task that has things done later, and notes how many."""
+    """A loop that has things done later, and notes how many."""
 
     def __init__(self):
         self.waiting = []
 
-    def call_later(self, _seconds, callback):
+    def later(self, _seconds, callback):
         self.waiting.append(callback)
 
 
 class Swept:
     """A request that a dead worker left."""
 
-    def __init__(self, task):
+    def __init__(self):
         self.request_dict = {SWEPT_HEADER: True}
-        self.task = task
 
 
 class Slow(Suspects):
     """Waits for Redis at each note, while ``meanwhile`` is what another greenlet does."""
 
     def __init__(self, deaths=1):
-        super().__init__()
+        super().__init__(None, Later())
         self.deaths_noted = deaths
         self.meanwhile = None
         self.kept = []
@@ -42,15 +41,14 @@ class Slow(Suspects):
             call()
         return self.deaths_noted
 
-    def keep(self, request, reason):
+    def end(self, request, reason):
         self.kept.append((request, reason))
 
 
 @pytest.fixture
 def requests():
     """Two, both in the worker's hands."""
-    task = Later()
-    made = [Swept(task), Swept(task)]
+    made = [Swept(), Swept()]
     state.reserved_requests.update(made)
     yield made
     state.reserved_requests.difference_update(made)
@@ -65,7 +63,7 @@ def test_a_suspect_waits_while_another_ones_note_is_being_made(requests):
     admitted.append(suspects.admit(first, lambda: None))
 
     assert admitted == [False, True]
-    assert len(second.task.waiting) == 1
+    assert len(suspects._loop.waiting) == 1
 
 
 def test_as_many_deaths_as_are_allowed_are(requests):
