@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..runtime.process import runtime_of
+from .borrowed import PAUSE, REQUEST, missing
 from .loop import Loop
 from .pause.policy import Pauses
 from .pause.step import Pausing
@@ -29,6 +30,8 @@ class Parts:
     unreadable: Unreadable
     set_aside: SetAside
     check_timeout: Callable[[float], None]
+    missing: Mapping[str, Sequence[str]]
+    """Features that this Celery or kombu does not carry, with what is gone; see `borrowed`."""
     give_back_s: float
     """How long to wait where the retry policy has nothing to say: not longer than a backoff, so
     that the visibility timeout is not reached."""
@@ -56,8 +59,12 @@ def known_parts(consumer: Any) -> Parts | None:
 def _make(consumer: Any) -> Parts:
     runtime = runtime_of(consumer.app)
     settings, dead, loop = runtime.settings, runtime.dead_letters, Loop(consumer)
+    gone = missing()
     pauses = Pauses(
-        after=settings.pause_after, longest_s=settings.retry_backoff_max, clock=time.monotonic
+        # The request tells how events end, so nothing is learnt without it.
+        after=0 if {PAUSE, REQUEST} & gone.keys() else settings.pause_after,
+        longest_s=settings.retry_backoff_max,
+        clock=time.monotonic,
     )
     return Parts(
         loop=loop,
@@ -68,5 +75,6 @@ def _make(consumer: Any) -> Parts:
         unreadable=Unreadable(consumer, dead, queue=settings.queue),
         set_aside=SetAside(consumer, loop, dead, queue=settings.queue),
         check_timeout=settings.check_visibility_timeout,
+        missing=gone,
         give_back_s=min(_GIVE_BACK_S, settings.retry_backoff_max),
     )

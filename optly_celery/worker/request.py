@@ -64,13 +64,17 @@ class DeliverRequest(Request):  # type: ignore[misc]
     _held = False
     _told = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if ENQUEUED_AT_HEADER not in self._request_dict:
+    def __init__(
+        self, message: Any, *, headers: Any = None, body: Any = None, decoded: bool = False,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        payload = body if decoded else message.payload
+        headers = message.headers if headers is None else headers
+        if ENQUEUED_AT_HEADER not in headers:
             # Another program's message, or one sent by name: Celery would show all of the event.
-            shown = {"argsrepr": summary(self._payload), "kwargsrepr": "{}"}
-            self._request_dict.update(shown)
-            self._argsrepr, self._kwargsrepr = shown["argsrepr"], shown["kwargsrepr"]
+            headers = {**headers, "argsrepr": summary(payload), "kwargsrepr": "{}"}
+        super().__init__(message, headers=headers, body=body, decoded=decoded, **options)
+        self._url = url_of(payload)
 
     def revoked(self) -> bool:
         """Also whether to leave it for now: Celery asks before it hands a request to the pool."""
@@ -79,7 +83,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
         self._told = gone
         if gone:
             return True
-        if not self._parts.pausing.admits(self.id, url_of(self._payload)):
+        if not self._parts.pausing.admits(self.id, self._url):
             self.give_back(PAUSED, 0.0)
             return True
         return not self._parts.suspects.admit(self, self._resume)
@@ -153,7 +157,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
         if self._told:
             return
         self._told = True
-        self._parts.pausing.ended(self.id, url_of(self._payload), how, error)
+        self._parts.pausing.ended(self.id, self._url, how, error)
 
     def give_back(self, reason: str, countdown: float | None = None) -> None:
         """Leave the message unacked, and give it back to the broker in so many seconds."""
@@ -171,7 +175,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
 
     def _give_back_now(self) -> None:
         try:
-            self._message.reject(requeue=True)
+            self.message.reject(requeue=True)
         except Exception as exc:  # noqa: BLE001
             # Whatever the broker's trouble is, the message is still unacked there. It comes back
             # by this, by the end of this worker, or by the visibility timeout.

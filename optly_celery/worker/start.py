@@ -11,6 +11,7 @@ from celery import bootsteps
 
 from ..errors import SettingsError
 from ..runtime.process import runtime_of
+from .borrowed import FEATURES, PAUSE, RECEIPT, UNREADABLE, missing
 from .parts import parts_of
 from .receive import transport
 from .request import give_backs_in_a_line
@@ -29,7 +30,8 @@ def prepare(app: Any, *, tuning: Iterable[type] = ()) -> None:
         runtime = runtime_of(app)
         runtime.dead_letters  # noqa: B018 - built, and so checked
         app.steps["consumer"].update((DeliverStep, *tuning))
-        transport.choose(app, runtime.settings.queue)
+        if RECEIPT not in missing():
+            transport.choose(app, runtime.settings.queue)
         logging.getLogger("celery.app.trace").addFilter(give_backs_in_a_line)
     except SettingsError as exc:
         # Celery logs and swallows what a signal receiver raises, except an exit.
@@ -45,7 +47,13 @@ class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
         self._parts = parts_of(consumer)
-        self._parts.unreadable.install()
+        for feature, gone in self._parts.missing.items():
+            logger.warning(
+                "this Celery or kombu is not as optly_celery knows it (%s), so %s",
+                ", ".join(gone), FEATURES[feature].without,
+            )  # fmt: skip
+        if UNREADABLE not in self._parts.missing:
+            self._parts.unreadable.install()
 
     def start(self, consumer: Any) -> None:
         """Begin, unless the connection would hand waiting events out again.
@@ -59,7 +67,8 @@ class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except SettingsError as exc:
             logger.critical("%s", exc)
             raise SystemExit(_EX_CONFIG) from None
-        self._parts.pausing.start()
+        if PAUSE not in self._parts.missing:
+            self._parts.pausing.start()
         self._parts.set_aside.start()
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature

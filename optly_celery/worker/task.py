@@ -24,6 +24,7 @@ from ..event.summary import is_summary
 from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
 from ..runtime.runtime import Runtime
+from .borrowed import REQUEST
 from .message import event_of, is_due, url_in
 from .parts import Parts, known_parts, parts_of
 from .request import PAUSED, DeliverRequest, GiveBack
@@ -40,7 +41,7 @@ class DeliverTask(Task):  # type: ignore[misc]
     """Base of the deliver task: what a retry carries, and what a person sees of it."""
 
     abstract = True
-    Request = DeliverRequest
+    Request: type | str = DeliverRequest
 
     def __init__(self) -> None:
         self._parts: Parts | None = None
@@ -60,6 +61,8 @@ class DeliverTask(Task):  # type: ignore[misc]
     def start_strategy(self, app: Any, consumer: Any, **kwargs: Any) -> Any:
         """Celery calls this whenever the worker connects."""
         self._parts = parts = parts_of(consumer)
+        if REQUEST in parts.missing:
+            self.Request = "celery.worker.request:Request"
         handle = only_readable(super().start_strategy(app, consumer, **kwargs))
 
         def receive(message: Any, body: Any, *args: Any, **options: Any) -> Any:
