@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,6 +79,9 @@ def found(name: str) -> Any:
     module, _, path = name.partition(":")
     thing: Any = importlib.import_module(module)
     for part in filter(None, path.split(".")):
+        if inspect.ismodule(thing) and not hasattr(thing, part):
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(f"{thing.__name__}.{part}")
         thing = getattr(thing, part)
     return thing
 
@@ -108,7 +113,7 @@ def says(name: str, *texts: str) -> Look:
 
     def look() -> None:
         thing = found(name)
-        thing = getattr(thing, "fget", thing)  # of a property, kombu's cached ones among them
+        thing = getattr(thing, "fget", getattr(thing, "func", thing))  # of a property
         source = inspect.getsource(thing)
         missing = [text for text in texts if text not in source]
         assert not missing, f"{name} does not say {missing}"
@@ -127,7 +132,8 @@ def _sets(cls: Any, name: str) -> bool:
 
 def _is_older(distribution: str, than: str) -> bool:
     try:
-        installed = version(distribution)
+        ours = distribution == "Python"
+        installed = platform.python_version() if ours else version(distribution)
     except PackageNotFoundError:
         return False
     return _numbers(installed) < _numbers(than)

@@ -171,6 +171,11 @@ ROWS = [
         names={"should_stop": "a person has told the worker to stop"},
     ),
     *rows(
+        "celery.worker", where="worker/pause/step.py worker/suspects.py", seen=SEEN,
+        gone="see the rows of its names",
+        names={"state": "what the worker has in its hands, and whether it is stopping"},
+    ),
+    *rows(
         "celery.worker.control", where="worker/task.py", seen=SEEN,
         gone="see how commands are registered; `status` then shows no pauses",
         names={"inspect_command": takes("celery.worker.control:inspect_command", "name")

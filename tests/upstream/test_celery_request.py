@@ -69,7 +69,8 @@ ROWS = [
     *rows(
         "celery.worker.state", where="worker/request.py", seen=SEEN,
         gone="find who counts a request as over now: the worker waits for those that are not",
-        names={"task_ready": ("a request is over", takes("celery.worker.state:task_ready", "request"))},
+        names={"task_ready": ("a request is over",
+                              takes("celery.worker.state:task_ready", "request"))},
     ),
     *rows(
         "celery.worker.state", where="worker/suspects.py", seen=SEEN,

@@ -61,8 +61,11 @@ ROWS = [
             "connection_errors": "a lost connection",
             "ResponseError": "a full Redis, or one before 6.2",
             "Message": "whether it is one",
-            "health_check_interval": "how long a silence may be",
         },
+    ),
+    *rows(
+        CHANNEL, where="worker/older.py", seen=SEEN, gone="leave it to kombu 5.7, and require that",
+        names={"_in_poll": "a command is under way", "health_check_interval": "how long"},
     ),
     *rows(
         f"{VIRTUAL}:Transport", where=RECEIPT, seen=SEEN, gone=STOCK,
@@ -70,28 +73,33 @@ ROWS = [
                                                                "message", "queue"))},
     ),
     *rows(
-        CHANNEL, where=RECEIPT, seen="kombu 5.6.2, 5.7.0", since="kombu 5.6",
+        CHANNEL, where="worker/older.py", seen="kombu 5.6.2, 5.7.0", since="kombu 5.6",
         gone="wait for 1 s, as before 5.6",
         names={"brpop_timeout": "how long to wait for a message: its polling_interval"},
     ),
     *rows(
-        CHANNEL, where=RECEIPT, seen="kombu 5.7.0", since="kombu 5.7",
+        CHANNEL, where="worker/older.py", seen="kombu 5.7.0", since="kombu 5.7",
+        gone="leave it out, and look whether its own receipt still drops a silent connection",
+        names={"_flush_brpop_reauth": "a password that changes"},
+    ),
+    *rows(
+        CHANNEL, where=f"{RECEIPT} worker/older.py", seen="kombu 5.7.0", since="kombu 5.7",
         gone="leave it out, and look whether its own receipt still drops a silent connection",
         names={
             "_brpop_sent_at": ("a silence is noticed", says(
                 f"{REDIS}:MultiChannelPoller.maybe_check_brpop_health", "_brpop_sent_at")),
-            "_flush_brpop_reauth": "a password that changes",
         },
     ),
     *rows(
-        CHANNEL, where=f"{RECEIPT} {OURS} worker/older.py", seen=SEEN,
+        CHANNEL, where=OURS, seen=SEEN,
         gone="the option sets something else: see the transport's documentation",
         names={"from_transport_options": (
             "options that become attributes",
             says(f"{VIRTUAL}:Channel.__init__", "from_transport_options"))},
     ),
     *rows(
-        CHANNEL, where=f"{RECEIPT} {OURS}", seen="kombu 5.7.0", since="kombu 5.7",
+        CHANNEL, where=f"{RECEIPT} {OURS} worker/older.py", seen="kombu 5.7.0",
+        since="kombu 5.7",
         gone="ours reads it in QoS.restore_visible itself",
         names={"unacked_restore_interval": "how often to look for dead workers' messages"},
     ),
@@ -135,7 +143,7 @@ ROWS = [
         names={"default_port": "26379"},
     ),
     *rows(
-        f"{REDIS}:SentinelChannel", where=f"{OURS} worker/older.py", seen=SEEN,
+        f"{REDIS}:SentinelChannel", where=OURS, seen=SEEN,
         gone="leave sentinel:// to the stock transport, in `choose`",
         names={"": "the base of ours", "from_transport_options": "as above"},
     ),
@@ -150,6 +158,11 @@ ROWS = [
                    f"{VIRTUAL}:QoS.ack", "delivery_tag")),
                "QoS.append": ("knows a message that was taken", takes(
                    f"{VIRTUAL}:QoS.append", "message", "delivery_tag"))},
+    ),
+    *rows(
+        "kombu.transport", where="worker/pause/parking.py", seen=SEEN,
+        gone="have `can_park` answer False: a paused host then holds the others up",
+        names={"virtual": "acks without Redis"},
     ),
     *rows(
         f"{VIRTUAL}:Message", where="worker/pause/parking.py", seen=SEEN,
