@@ -190,3 +190,33 @@ def test_every_row_says_what_to_do():
     assert [row.name for row in table() if not (row.why and row.gone and row.seen)] == []
     names = [(row.name, where) for row in table() for where in row.where]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("message._raw", {"_raw"}),
+        ("getattr(channel, '_size', None)", {"_size"}),
+        ("class A(B):\n def f(self): super()._f()\n def _f(self): super()._f()", {"_f"}),
+        ("class A(B):\n def f(self): self._theirs()", {"_theirs"}),
+        ("class A(B):\n def f(self): self._mine = 1; other._mine", set()),
+        ("from ..room import thing\nthing._fallback", set()),
+        ("row._asdict()", set()),
+        ("from celery._state import get_current_app", {"get_current_app"}),
+        ("from celery import _state", {"_state"}),
+        ("from celery import bootsteps", set()),
+        ("import billiard.einfo", {"einfo"}),
+        ("from django.db import _private", {"_private"}),
+    ],
+)
+def test_what_counts_as_borrowed(source, names):
+    """Else the table is complete because nobody looks."""
+    tree = ast.parse(source)
+
+    found = {
+        *uses_on_others("a.py", tree),
+        *uses_on_self("a.py", tree, ours(tree)),
+        *uses_by_import("a.py", tree),
+    }
+
+    assert found == {("a.py", name) for name in names}
