@@ -12,6 +12,7 @@ from time import monotonic, time
 from typing import Any
 
 from ...names import SWEPT_HEADER
+from .. import older
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class AtomicReceipt:
         else:
             # From the end of the list to the end of the list: nothing moves, but it waits.
             count = 0
-            wait_s = timeout or getattr(self, "brpop_timeout", 1)  # kombu before 5.6 has none
+            wait_s = timeout or older.brpop_timeout_of(self)
             command = ("BLMOVE", lists[0], lists[0], "RIGHT", "RIGHT", wait_s)
         self._asked = str(command[0]), queue, count
         self._in_poll = self.client.connection
@@ -99,14 +100,9 @@ class AtomicReceipt:
         self.client.connection.send_command(*command)
 
     def leave_if_silent(self: Any) -> None:
-        """Drop a connection that has not answered for long. kombu before 5.7 would wait for ever.
-
-        To be called every few seconds.
-        """
-        waits_s = getattr(self, "brpop_timeout", 1) + self.health_check_interval
-        if self._in_poll and self._asked and monotonic() - self._brpop_sent_at >= waits_s:
-            logger.warning("the broker has not answered for %g s: connecting anew", waits_s)
-            self._in_poll.disconnect()
+        """To be called every few seconds."""
+        if self._asked:
+            older.leave_if_silent(self)
 
     def _room(self: Any) -> int:
         """How many to take now; none until an eighth of the prefetch limit is free."""
@@ -135,7 +131,7 @@ class AtomicReceipt:
             raise Empty from None
         finally:
             self._in_poll = None
-            getattr(self, "_flush_brpop_reauth", bool)()
+            older.flush_reauth(self)
         if command == "BLMOVE":
             # Lists of other priorities have nobody who waits at them.
             self._more = reply is not None or len(self.priority_steps) > 1

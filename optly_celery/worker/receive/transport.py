@@ -16,14 +16,13 @@ import logging
 from time import monotonic
 from typing import Any
 
-import kombu
 from kombu.transport import redis, virtual
 
+from .. import older
 from .receipt import AtomicReceipt
 
 logger = logging.getLogger(__name__)
 
-_RESTORE_OPTION = "unacked_restore_interval"
 _SETTLE_S = 0.01  # a round trip for what is acked in this time; a kill makes so much come twice
 _REFUSED_WAIT_S = 1.0
 
@@ -116,15 +115,14 @@ class Channel(AtomicReceipt, redis.Channel):  # type: ignore[misc]
     """For a Redis server."""
 
     QoS = QoS
-    # kombu before 5.7 does not know the option.
-    from_transport_options = (*redis.Channel.from_transport_options, _RESTORE_OPTION)
+    from_transport_options = older.with_restore_option(redis.Channel.from_transport_options)
 
 
 class SentinelChannel(AtomicReceipt, redis.SentinelChannel):  # type: ignore[misc]
     """For a Redis server that Sentinels know."""
 
     QoS = QoS
-    from_transport_options = (*redis.SentinelChannel.from_transport_options, _RESTORE_OPTION)
+    from_transport_options = older.with_restore_option(redis.SentinelChannel.from_transport_options)
 
 
 class Transport(redis.Transport):  # type: ignore[misc]
@@ -135,12 +133,7 @@ class Transport(redis.Transport):  # type: ignore[misc]
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         self.loop = loop
-        if kombu.VERSION[:2] < (5, 7):
-            logger.warning(
-                "with kombu %s this worker may not notice that its broker is gone without a word: "
-                "Celery 5.7 has one that does",
-                kombu.__version__,
-            )
+        older.warn_of_silence()
         super().register_with_event_loop(connection, loop)
 
 

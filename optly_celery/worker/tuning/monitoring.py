@@ -12,11 +12,11 @@ import logging
 import sys
 from typing import Any
 
-import celery
 from celery import bootsteps
 from celery.events import EventDispatcher
 
 from ...broker_errors import in_words
+from .. import older
 
 logger = logging.getLogger(__name__)
 
@@ -52,18 +52,6 @@ class Monitoring(bootsteps.StartStopStep):  # type: ignore[misc]
     def _send(self, dispatcher: EventDispatcher) -> None:
         try:
             if dispatcher.enabled:
-                _flush(dispatcher)
+                older.flush(dispatcher)
         except Exception as exc:  # noqa: BLE001 - the connection's trouble is for Celery to see
             logger.warning("monitors were not told yet (%s)", in_words(exc))
-
-
-def _flush_copies(dispatcher: EventDispatcher) -> None:
-    """As `EventDispatcher.flush` of Celery 5.7, which keeps what is added meanwhile."""
-    with dispatcher.mutex:
-        for group, events in dispatcher._group_buffer.items():  # noqa: SLF001
-            if batch := list(events):
-                dispatcher._publish(batch, dispatcher.producer, f"{group}.multi")  # noqa: SLF001
-                del events[: len(batch)]
-
-
-_flush = EventDispatcher.flush if celery.VERSION[:2] >= (5, 7) else _flush_copies
