@@ -105,6 +105,7 @@ class Transport:
             if len(self._requests) >= _MOST_REQUESTS:
                 self._requests.clear()
             known = self._requests[key] = self._prepare(event)
+            known.body = None  # that is this event's, and may be megabytes
         request = known.copy()
         request.prepare_body(event.body, None)
         return request
@@ -165,6 +166,8 @@ class Transport:
         origin = f"{parts.scheme}://{parts.netloc}"
         known = self._environment.get(origin)
         if known is None:
+            if len(self._environment) >= _MOST_REQUESTS:
+                self._environment.clear()
             known = session.merge_environment_settings(origin, {}, True, None, None)
             self._environment[origin] = known
         return known

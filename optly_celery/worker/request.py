@@ -76,6 +76,11 @@ class DeliverRequest(Request):  # type: ignore[misc]
         super().__init__(message, headers=headers, body=body, decoded=decoded, **options)
         self._url = url_of(payload)
 
+    def info(self, safe: bool = True) -> dict[str, Any]:  # noqa: ARG002 - nobody is shown the rest
+        """What remote control tells of it, which would else be all arguments."""
+        found: dict[str, Any] = super().info(safe=True)
+        return found
+
     def revoked(self) -> bool:
         """Also whether to leave it for now: Celery asks before it hands a request to the pool."""
         self._told = True  # a person's revocation acks, and says nothing about the endpoint

@@ -136,12 +136,13 @@ ROWS = [
         },
     ),
     *rows(
-        CONSUMER, where="worker/task.py worker/pause/step.py", seen=SEEN,
+        CONSUMER, where="worker/loop.py", seen=SEEN,
         gone="find how the worker's own loop is asked to call back: from a pool's thread the "
         "timer must not be touched",
         names={
             "call_soon": takes(f"{CONSUMER}.call_soon", "p") and "in the worker's own loop",
             "pool": "whether it is green", "timer": "calls later",
+            "hub": "None in a pool without one",
         },
     ),
     *rows(
@@ -153,7 +154,7 @@ ROWS = [
     *rows(
         CONSUMER, where="worker/pause/step.py", seen=SEEN,
         gone="without it a worker cannot pause: set optly_pause_after to 0, and mend",
-        names={"hub": "None in a pool without a loop", "blueprint": "whether it runs"},
+        names={"blueprint": "whether it runs", "timer": "calls later"},
     ),
     *rows(
         "celery.worker.consumer", where="worker/pause/step.py", seen=SEEN,

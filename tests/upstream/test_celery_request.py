@@ -22,21 +22,14 @@ SEEN = "Celery 5.4.0, 5.5.3, 5.6.3, 5.7.0"
 ROWS = [
     *rows(
         R, where="worker/request.py", seen=SEEN,
-        gone="see which attributes argsrepr, repr and info(safe=True) now read, and write the "
-        "summary there; until then pin Celery, or messages of others are shown whole",
+        gone="see where argsrepr, repr and info(safe=True) now take from what they show, and give "
+        "them the summary there; until then pin Celery, or messages of others are shown whole",
         names={
-            "_argsrepr": ("no personal data is shown", says(f"{R}.argsrepr", "self._argsrepr")),
-            "_kwargsrepr": ("no personal data is shown", says(f"{R}.kwargsrepr", "_kwargsrepr")),
-            "_request_dict": ("the headers, which a prefork pool's child is given",
-                              says(f"{R}.request_dict", "self._request_dict")),
-        },
-    ),
-    *rows(
-        R, where="worker/request.py", seen=SEEN,
-        gone="request.message and message.payload are documented and the same",
-        names={
-            "_payload": "the arguments, decoded once",
-            "_message": ("to give it back", says(f"{R}.message", "return self._message")),
+            "__init__": ("no personal data is shown: it is given other headers than the message's",
+                         takes(f"{R}.__init__", "message", "headers", "body", "decoded")),
+            "argsrepr": ("read from those headers", says(f"{R}.__init__", "get('argsrepr', '')")),
+            "kwargsrepr": ("as argsrepr", says(f"{R}.__init__", "get('kwargsrepr', '')")),
+            "info": ("nobody is shown more", takes(f"{R}.info", "safe")),
         },
     ),
     *rows(
@@ -102,15 +95,15 @@ class Monitors:
 
 
 @pytest.fixture
-def receive(monkeypatch):
+def receive():
     """Have Celery's own strategy receive a message; the request, and what monitors were told."""
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.worker_send_task_events = True
     task = app.tasks[tasks.deliver.name]
-    monkeypatch.setattr(type(task), "_consumer", None)
     monitors, taken = Monitors(), []
+    parts = MagicMock(missing={})
     consumer = MagicMock(
-        hostname="w@host", event_dispatcher=monitors, connection_errors=(), optly_pausing=None,
+        hostname="w@host", event_dispatcher=monitors, connection_errors=(), optly_parts=parts,
         disable_rate_limits=True, on_task_request=taken.append, app=app,
         controller=SimpleNamespace(state=SimpleNamespace(revoked=set())),
     )  # fmt: skip
@@ -153,12 +146,8 @@ def test_nothing_personal_is_shown_of_another_programs_message(receive, caplog, 
     assert request.kwargsrepr == request.request_dict["kwargsrepr"] == "{}"
 
 
-@pytest.mark.xfail(strict=True, reason="DeliverRequest does not override info: see the docstring")
 def test_nothing_personal_is_shown_to_who_asks_for_all_of_it(receive):
-    """``inspect reserved``, ``scheduled`` and ``query_task`` ask for ``info()`` without ``safe``.
-
-    Mended by ``def info(self, safe=True): return super().info(safe=True)`` in `DeliverRequest`.
-    """
+    """``inspect reserved``, ``scheduled`` and ``query_task`` do not ask for what is safe."""
     request, _ = receive((US_URL, "POST", EVENT), {})
 
     assert PRIVATE not in str(request.info())

@@ -179,13 +179,20 @@ class Pauses:
                 known.permits.clear()
 
     def _meet(self, host: str, now: float) -> _Host | None:
-        """Remember a host; None where there is no room but in place of one that is in trouble."""
+        """Remember a host; None where there is no room but in place of one that is in trouble.
+
+        No flood of names has one forgotten that fails, or that is in trouble and was seen lately.
+        """
         if len(self._hosts) >= MOST_HOSTS:
-            well = sorted((k.seen_at, name) for name, k in self._hosts.items() if k.limit is None)
-            # Half of them, so that a flood of names costs each little.
-            for _, name in well[: (len(well) + 1) // 2]:
+            idle = sorted(
+                (known.failures > 0, known.seen_at, name)
+                for name, known in self._hosts.items()
+                if known.limit is None or now - known.seen_at > _SEEN_S
+            )
+            # Half of them, so that a flood costs each name little.
+            for _, _, name in idle[: (len(idle) + 1) // 2]:
                 del self._hosts[name]
-            if not well:
+            if not idle:
                 return None
         known = self._hosts[host] = _Host(now)
         return known
