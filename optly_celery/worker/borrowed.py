@@ -79,7 +79,6 @@ FEATURES = {
         "a message is acked whenever its task ends, also where its event is not safe, and nothing "
         "is paused",
         (
-            f"{_REQUEST}.__init__(message, headers, body, decoded)",
             f"{_REQUEST}.message",
             f"{_REQUEST}.revoked",
             f"{_REQUEST}.acknowledge",
@@ -110,7 +109,12 @@ def _is_there(text: str) -> bool:
         start: Any = importlib.import_module(module)
         found = functools.reduce(_attribute, path.split("."), start)
         wanted = set(parameters.split(", ")) - {""}
-        return not wanted or wanted <= set(inspect.signature(found).parameters)
+        if not wanted:
+            return True
+        takes = inspect.signature(found).parameters
+        # A monitoring agent wraps a function in one that takes anything.
+        wrapped = all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in takes.values())
+        return wrapped or wanted <= set(takes)
     except (ImportError, AttributeError, TypeError, ValueError):
         return False
 

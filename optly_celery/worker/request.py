@@ -6,14 +6,12 @@ import contextlib
 import logging
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
+from billiard import einfo
 from celery.exceptions import Ignore, Reject, Retry, Terminated, WorkerLostError
-from celery.worker.request import Request
-from celery.worker.state import task_ready
+from celery.worker import state
 
 from ..errors import PermanentDeliveryError, forget_frames
-from ..names import ENQUEUED_AT_HEADER
-from .message import summary, url_of
+from .discreet import DiscreetRequest
 from .parts import Parts
 from .pause.ended import Ended, how_ended
 from .suspects import MOST_DEATHS
@@ -21,6 +19,7 @@ from .suspects import MOST_DEATHS
 logger = logging.getLogger(__name__)
 
 PAUSED = "paused"
+_FROM_A_CHILD: Any = getattr(einfo, "ExceptionWithTraceback", ())
 _GIVE_BACK_AGAIN_S = 5.0
 
 # Errors after which Celery itself does the right thing with the message: `Terminated` is a person's
@@ -54,7 +53,7 @@ def give_backs_in_a_line(record: logging.LogRecord) -> bool:
     return True
 
 
-class DeliverRequest(Request):  # type: ignore[misc]
+class DeliverRequest(DiscreetRequest):
     """A request that is acked only when its event is safe, and until then keeps its message.
 
     Pools call back in whatever thread or process part they like; what touches the message here
@@ -64,23 +63,6 @@ class DeliverRequest(Request):  # type: ignore[misc]
     _held = False
     _told = False
 
-    def __init__(
-        self, message: Any, *, headers: Any = None, body: Any = None, decoded: bool = False,
-        **options: Any,
-    ) -> None:  # fmt: skip
-        payload = body if decoded else message.payload
-        headers = message.headers if headers is None else headers
-        if ENQUEUED_AT_HEADER not in headers:
-            # Another program's message, or one sent by name: Celery would show all of the event.
-            headers = {**headers, "argsrepr": summary(payload), "kwargsrepr": "{}"}
-        super().__init__(message, headers=headers, body=body, decoded=decoded, **options)
-        self._url = url_of(payload)
-
-    def info(self, safe: bool = True) -> dict[str, Any]:  # noqa: ARG002 - nobody is shown the rest
-        """What remote control tells of it, which would else be all arguments."""
-        found: dict[str, Any] = super().info(safe=True)
-        return found
-
     def revoked(self) -> bool:
         """Also whether to leave it for now: Celery asks before it hands a request to the pool."""
         self._told = True  # a person's revocation acks, and says nothing about the endpoint
@@ -88,7 +70,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
         self._told = gone
         if gone:
             return True
-        if not self._parts.pausing.admits(self.id, self._url):
+        if not self._parts.pausing.admits(self.id, self.url):
             self.give_back(PAUSED, 0.0)
             return True
         return not self._parts.suspects.admit(self, self._resume)
@@ -109,7 +91,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
 
     def end_as_kept(self, reason: str) -> None:
         """Ack what was kept without having run, and say so to monitors."""
-        task_ready(self)
+        state.task_ready(self)
         self.send_event(
             "task-failed", exception=f"PermanentDeliveryError({reason!r})", traceback=""
         )
@@ -120,7 +102,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
     ) -> None:
         """Ack what `PermanentDeliveryError` says was kept; give back after any other error."""
         exc = exc_info.exception
-        if isinstance(exc, ExceptionWithTraceback):  # as a prefork pool's child sends it
+        if isinstance(exc, _FROM_A_CHILD):  # as a prefork pool's child sends it
             exc = exc.exc
         try:
             self._settle_failure(exc, exc_info, send_failed_event, return_ok)
@@ -162,7 +144,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
         if self._told:
             return
         self._told = True
-        self._parts.pausing.ended(self.id, self._url, how, error)
+        self._parts.pausing.ended(self.id, self.url, how, error)
 
     def give_back(self, reason: str, countdown: float | None = None) -> None:
         """Leave the message unacked, and give it back to the broker in so many seconds."""
@@ -172,7 +154,7 @@ class DeliverRequest(Request):  # type: ignore[misc]
             return
         self._held = True
         self._parts.suspects.forgive(self)
-        task_ready(self)
+        state.task_ready(self)
         self.send_event("task-retried", exception=f"given back: {reason}", traceback="")
         level = logging.INFO if reason == PAUSED else logging.WARNING  # there may be hundreds
         logger.log(level, "%s is given back in %.1f s: %s", self.id, countdown, reason)

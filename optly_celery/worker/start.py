@@ -13,7 +13,6 @@ from ..errors import SettingsError
 from ..runtime.process import runtime_of
 from .borrowed import FEATURES, PAUSE, RECEIPT, UNREADABLE, missing
 from .parts import parts_of
-from .receive import transport
 from .request import give_backs_in_a_line
 
 logger = logging.getLogger(__name__)
@@ -31,6 +30,8 @@ def prepare(app: Any, *, tuning: Iterable[type] = ()) -> None:
         runtime.dead_letters  # noqa: B018 - built, and so checked
         app.steps["consumer"].update((DeliverStep, *tuning))
         if RECEIPT not in missing():
+            from .receive import transport  # noqa: PLC0415 - it could not even be imported
+
             transport.choose(app, runtime.settings.queue)
         logging.getLogger("celery.app.trace").addFilter(give_backs_in_a_line)
     except SettingsError as exc:

@@ -25,6 +25,7 @@ from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
 from ..runtime.runtime import Runtime
 from .borrowed import REQUEST
+from .discreet import DiscreetRequest
 from .message import event_of, is_due, url_in
 from .parts import Parts, known_parts, parts_of
 from .request import PAUSED, DeliverRequest, GiveBack
@@ -41,7 +42,7 @@ class DeliverTask(Task):  # type: ignore[misc]
     """Base of the deliver task: what a retry carries, and what a person sees of it."""
 
     abstract = True
-    Request: type | str = DeliverRequest
+    Request: type = DeliverRequest
 
     def __init__(self) -> None:
         self._parts: Parts | None = None
@@ -62,7 +63,7 @@ class DeliverTask(Task):  # type: ignore[misc]
         """Celery calls this whenever the worker connects."""
         self._parts = parts = parts_of(consumer)
         if REQUEST in parts.missing:
-            self.Request = "celery.worker.request:Request"
+            self.Request = DiscreetRequest
         handle = only_readable(super().start_strategy(app, consumer, **kwargs))
 
         def receive(message: Any, body: Any, *args: Any, **options: Any) -> Any:

@@ -21,7 +21,7 @@ ROWS = [
     *rows(
         "billiard.einfo", where="worker/request.py", seen=SEEN,
         gone="see what exc_info.exception is in a prefork pool: the error itself is needed",
-        names={"ExceptionWithTraceback": (
+        names={"": "what a child sends", "ExceptionWithTraceback": (
             "an error as a child sends it",
             says("billiard.einfo:ExceptionWithTraceback.__init__", "self.exc = "))},
     ),

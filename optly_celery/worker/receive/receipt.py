@@ -51,6 +51,11 @@ _MOST_AT_ONCE = 100
 _REFUSED_WAIT_S = 1.0
 
 
+def consumes_alone(app: Any, queue: str) -> bool:
+    """Whether the worker of this app consumes this queue, and no other."""
+    return set(app.amqp.queues.consume_from) == {queue}
+
+
 class AtomicReceipt:
     """Over a channel of kombu's Redis transport, whose acks are `redis_transport.QoS`."""
 

@@ -19,7 +19,7 @@ from typing import Any
 from kombu.transport import redis, virtual
 
 from .. import older
-from .receipt import AtomicReceipt
+from .receipt import AtomicReceipt, consumes_alone
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,6 @@ def choose(app: Any, queue: str) -> None:
         # kombu reads TLS from the URL only as long as the URL names the transport.
         app.conf.broker_use_ssl = app.conf.broker_use_ssl or stock.ssl
         app.conf.broker_transport = f"{chosen.__module__}:{chosen.__name__}"
-
-
-def consumes_alone(app: Any, queue: str) -> bool:
-    """Whether the worker of this app consumes this queue, and no other."""
-    return set(app.amqp.queues.consume_from) == {queue}
 
 
 class QoS(redis.QoS):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from celery.concurrency.thread import TaskPool
 
 from ...broker_errors import in_words
 from ...runtime.process import runtime_of
-from ..receive.transport import consumes_alone
+from ..receive.receipt import consumes_alone
 
 logger = logging.getLogger(__name__)
 
