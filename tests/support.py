@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -137,12 +139,15 @@ class Broker:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    import socket
+    """A port that nobody listens on now.
 
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    None that the system gives away by itself: it might be a client's before its server is up.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)  # which no test seeds
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 class Worker:

@@ -165,12 +165,9 @@ class Pauses:
         """Whether to go on receiving: some host is well, or none is in trouble."""
         now = self._clock()
         with self._lock:
-            recent = [
-                known
-                for known in self._hosts.values()
-                if known.limit is not None or now - known.seen_at < _SEEN_S
-            ]
-            return not recent or any(known.limit is None for known in recent)
+            known = self._hosts.values()
+            limits = [k.limit for k in known if k.limit is not None or now - k.seen_at < _SEEN_S]
+            return not limits or None in limits
 
     def forget_permits(self) -> None:
         """Events under way will not tell how they end: the worker has lost its connection."""
@@ -179,17 +176,14 @@ class Pauses:
                 known.permits.clear()
 
     def _meet(self, host: str, now: float) -> _Host | None:
-        """Remember a host; None where there is no room but in place of one that is in trouble.
-
-        No flood of names has one forgotten that fails, or that is in trouble and was seen lately.
-        """
+        """Remember a host, but for none that is in trouble and was seen lately: then None."""
         if len(self._hosts) >= MOST_HOSTS:
             idle = sorted(
                 (known.failures > 0, known.seen_at, name)
                 for name, known in self._hosts.items()
                 if known.limit is None or now - known.seen_at > _SEEN_S
             )
-            # Half of them, so that a flood costs each name little.
+            # Half of them, so that a flood costs each name little, and those that fail last.
             for _, _, name in idle[: (len(idle) + 1) // 2]:
                 del self._hosts[name]
             if not idle:
