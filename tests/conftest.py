@@ -42,7 +42,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def fresh_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test starts with counters at zero and no collaborators, and leaves none."""
+    """Each test starts with counters at zero and no runtime, and leaves none."""
     runtime.close(0)
     apps._fallback.clear()
     apps._chosen.clear()

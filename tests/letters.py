@@ -8,6 +8,7 @@ from typing import Any
 from optly_celery.dead_letters.letter import Kept
 from optly_celery.dead_letters.store import DeadLetters
 from optly_celery.event.event import Event
+from optly_celery.event.payload import uuids_of
 
 from .support import US_URL, Broker, params_of
 
@@ -54,5 +55,4 @@ def published_uuids(broker: Broker, queue: str = "optimizely") -> Iterator[str]:
 
     for message in broker.client().lrange(queue, 0, -1):
         args, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
-        for visitor in args[2]["visitors"]:
-            yield visitor["snapshots"][0]["events"][0]["uuid"]
+        yield from uuids_of(args[2])

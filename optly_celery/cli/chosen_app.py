@@ -54,7 +54,7 @@ _HINT = (
 
 
 def runtime_from(ctx: click.Context) -> Runtime:
-    """The collaborators for the app of ``celery -A`` or ``optly-celery -A``, settings checked.
+    """What there is for the app of ``celery -A`` or ``optly-celery -A``, settings checked.
 
     Raises:
         Failure: the app cannot be found.

@@ -1,4 +1,4 @@
-"""What this process holds: collaborators for each Celery app, counters, hooks for fork and exit.
+"""What this process holds: a runtime for each Celery app, counters, hooks for fork and exit.
 
 A forked child builds its own: sockets, sessions and counters are not shared with its parent.
 """
@@ -31,7 +31,7 @@ _resetting = threading.Lock()
 
 
 def runtime_of(app: Any) -> Runtime:
-    """This process's collaborators for an app."""
+    """What this process holds for an app."""
     _reset_after_fork()
     found = _runtimes.get(app)
     if found is None:

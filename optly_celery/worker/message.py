@@ -56,9 +56,14 @@ def summary(payload: Any) -> str:
         return "no event"
 
 
-@functools.lru_cache(maxsize=256)
 def host_in(url: str) -> str | None:
     """The host of a URL, with its port; None where there is none."""
+    # The SDK's URLs are few and short, and somebody's megabytes need not be remembered.
+    return _host_in(url) if len(url) < 1000 else _host_in.__wrapped__(url)
+
+
+@functools.lru_cache(maxsize=256)
+def _host_in(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         name, port = parts.hostname, parts.port

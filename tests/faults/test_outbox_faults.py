@@ -6,19 +6,20 @@ the next one that uses the directory, as in production.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from optly_celery.event.payload import uuids_of
+
+from ..queued import queued
 from ..support import Broker, eventually, stays
 
 EVENTS = 2_000
@@ -65,21 +66,7 @@ def balances(account):
 
 def uuids_in(broker: Broker) -> Counter[str]:
     """The uuids of all events in the queue, each as often as it is there."""
-    found: Counter[str] = Counter()
-    for raw in broker.client().lrange("optimizely", 0, -1):
-        message = json.loads(raw)
-        body = base64.b64decode(message["body"])
-        if message["headers"].get("compression"):
-            body = zlib.decompress(body)
-        params = json.loads(body)[0][2]
-        params = json.loads(params) if isinstance(params, str) else params  # a batch's
-        found.update(
-            event["uuid"]
-            for visitor in params["visitors"]
-            for snapshot in visitor["snapshots"]
-            for event in snapshot["events"]
-        )
-    return found
+    return Counter(uuid for params in queued(broker) for uuid in uuids_of(params))
 
 
 def expected(prefix, events=EVENTS):

@@ -26,7 +26,7 @@ def test_a_configuration_that_cannot_be_used_is_a_sentence(source, said):
     assert said in str(refusal.value)
 
 
-def test_a_configuration_that_can_be_used_gives_the_collaborators():
+def test_a_configuration_that_can_be_used_gives_the_runtime():
     """Where nothing is wrong, checking hands back the very runtime that was asked."""
     runtime = Runtime(Celery("shop", set_as_current=False))
     assert runtime.checked() is runtime
