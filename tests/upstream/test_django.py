@@ -6,8 +6,6 @@ import pytest
 
 from .borrowed import found, rows
 
-pytest.importorskip("django")
-
 SEEN = "Django 5.2.19"
 
 
