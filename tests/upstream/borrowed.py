@@ -39,6 +39,7 @@ class Borrowed:
 
     def check(self) -> None:
         """Fail, saying what to do, when the name is not there or is not what it was."""
+        pytest.importorskip(re.split(r"[:.]", self.name)[0])
         if self.since and _is_older(*self.since.split()):
             pytest.skip(f"new in {self.since}")
         advice = f"{', '.join(self.where)}: {self.why}. Seen: {self.seen}. To do: {self.gone}"

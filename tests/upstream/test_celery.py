@@ -55,8 +55,8 @@ ROWS = [
         "celery.loaders.app:AppLoader", where="celery_app.py", seen=SEEN,
         gone="app.config_from_object with a dictionary, read when the app is made",
         names={"": "the standalone app reads its settings when first used",
-               "read_configuration": takes("celery.loaders.app:AppLoader.read_configuration",
-                                           "env") and "called once, on first use",
+               "read_configuration": ("called once, on first use", takes(
+                   "celery.loaders.app:AppLoader.read_configuration", "env")),
                "import_from_cwd": "as `celery -A` imports"},
     ),
     *rows(
@@ -140,7 +140,7 @@ ROWS = [
         gone="find how the worker's own loop is asked to call back: from a pool's thread the "
         "timer must not be touched",
         names={
-            "call_soon": takes(f"{CONSUMER}.call_soon", "p") and "in the worker's own loop",
+            "call_soon": ("in the worker's own loop", takes(f"{CONSUMER}.call_soon", "p")),
             "pool": "whether it is green", "timer": "calls later",
             "hub": "None in a pool without one",
         },
@@ -179,8 +179,7 @@ ROWS = [
     *rows(
         "celery.worker.control", where="worker/task.py", seen=SEEN,
         gone="see how commands are registered; `status` then shows no pauses",
-        names={"inspect_command": takes("celery.worker.control:inspect_command", "name")
-               and "`status` asks workers for their pauses"},
+        names={"inspect_command": "`status` asks workers for their pauses"},
     ),
     *rows(
         CONSUMER, where="worker/tuning/eta_limit.py", seen=SEEN,

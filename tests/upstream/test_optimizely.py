@@ -6,8 +6,6 @@ import pytest
 
 from .borrowed import rows, takes
 
-pytest.importorskip("optimizely")
-
 SEEN = "optimizely-sdk 5.7.0"
 FACTORY = "optimizely.event.event_factory:EventFactory"
 
