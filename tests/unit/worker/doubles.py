@@ -48,7 +48,7 @@ class Channel:
         """What became of messages, in order."""
         return [word for word, _ in self.settled]
 
-    def basic_ack(self, tag: str, multiple: bool = False) -> None:
+    def basic_ack(self, tag: str, **_: Any) -> None:
         self._settle("ack", tag)
 
     def basic_reject(self, tag: str, requeue: bool = False) -> None:
@@ -257,16 +257,16 @@ class Consumer:
         for call, args in due:
             call(*args)
 
-    def on_decode_error(self, message: Any, exc: Any) -> None:
+    def on_decode_error(self, message: Any, *_: Any) -> None:
         self.celerys_way.append(("on_decode_error", message))
 
-    def on_invalid_task(self, body: Any, message: Any, exc: Any) -> None:
+    def on_invalid_task(self, _body: Any, message: Any, *_: Any) -> None:
         self.celerys_way.append(("on_invalid_task", message))
 
-    def on_unknown_message(self, body: Any, message: Any) -> None:
+    def on_unknown_message(self, _body: Any, message: Any) -> None:
         self.celerys_way.append(("on_unknown_message", message))
 
-    def on_unknown_task(self, body: Any, message: Any, exc: Any) -> None:
+    def on_unknown_task(self, _body: Any, message: Any, *_: Any) -> None:
         self.celerys_way.append(("on_unknown_task", message))
 
 
