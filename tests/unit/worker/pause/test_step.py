@@ -150,7 +150,7 @@ def test_what_still_comes_after_the_queue_was_left_is_given_back(parking):
 
 
 def test_what_the_broker_does_not_park_is_given_back(parking):
-    """Redis may be full, and refuse what makes it larger."""
+    """Its connection may be lost just then; it may have come back at the next call."""
     parking.receives(a_message(url=OTHER_URL), OTHER_URL)
     parking.fail()
     parking.channel.refuses = 1
