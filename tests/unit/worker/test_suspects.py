@@ -8,6 +8,8 @@ from celery.worker import state
 from optly_celery.names import SWEPT_HEADER
 from optly_celery.worker.suspects import MOST_DEATHS, Suspects
 
+from .doubles import Letters, a_message
+
 
 class Later:
     """A loop that has things done later, and notes how many."""
@@ -96,3 +98,114 @@ def test_one_that_is_kept_holds_nobody_up(requests):
     suspects.deaths_noted = 1
 
     assert suspects.admit(second, lambda: None)
+
+
+class Held:
+    """A request in a worker's hands; notes how it was let go."""
+
+    def __init__(self, task_id="t-1", *, swept=True):
+        self.id = task_id
+        self.message = a_message(task_id=task_id)
+        self.request_dict = {SWEPT_HEADER: True} if swept else {}
+        self.let_go = []
+
+    def give_back(self, reason):
+        self.let_go.append(("given back", reason))
+
+    def end_as_kept(self, reason):
+        self.let_go.append(("kept", reason))
+
+
+@pytest.fixture
+def letters():
+    return Letters()
+
+
+@pytest.fixture
+def suspects(letters):
+    return Suspects(letters, Later())
+
+
+def test_an_event_that_no_worker_died_with_is_no_suspect(suspects, letters):
+    """Nearly all of them: no note, no round trip, and no waiting for others."""
+    assert suspects.admit(Held(), None)
+
+    assert suspects.admit(Held("t-2", swept=False), None)
+
+    assert letters.strikes == {"t-1": 2}
+
+
+def test_a_suspect_that_asks_again_is_not_counted_again(suspects, letters):
+    """Celery may ask twice before it hands a request over."""
+    request = Held()
+    suspects.admit(request, None)
+
+    assert suspects.admit(request, None)
+
+    assert letters.strikes == {"t-1": 2}
+
+
+def test_a_suspect_s_run_is_noted_with_the_death_that_made_it_one(suspects, letters):
+    """The first death was not noted: nobody was suspected yet."""
+    request = Held()
+    suspects.admit(request, None)
+
+    assert suspects.deaths(request) == 2
+
+
+def test_a_death_of_one_that_nobody_suspected_is_counted(suspects):
+    """A child of the pool has died of it, a moment ago."""
+    request = Held(swept=False)
+
+    assert [suspects.deaths(request) for _ in range(2)] == [1, 2]
+
+
+def test_a_suspect_runs_where_deaths_cannot_be_noted(suspects, letters, caplog):
+    """The store is away: events are delivered all the same, and somebody is told."""
+    letters.away = True
+
+    assert suspects.admit(Held(), None)
+
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
+def test_a_deadly_one_is_kept_as_its_event_before_it_runs_again(suspects, letters):
+    """It has killed three: it is not given a fourth."""
+    letters.strikes["t-1"] = MOST_DEATHS
+    request = Held()
+
+    assert not suspects.admit(request, None)
+
+    assert letters.reasons == ["killed_worker"]
+    assert request.let_go == [("kept", "killed_worker")]
+
+
+def test_what_cannot_be_kept_is_given_back(suspects, letters):
+    """It stays in the broker until there is a place for it."""
+    letters.away = True
+    request = Held()
+
+    suspects.end(request, "killed_worker")
+
+    ((how, _),) = request.let_go
+    assert how == "given back"
+
+
+def test_a_note_that_cannot_be_taken_away_holds_nobody_up(suspects, letters):
+    """It expires within a day; the next suspect runs now."""
+    first, second = Held(), Held("t-2")
+    state.reserved_requests.update((first, second))
+    suspects.admit(first, None)
+    letters.away = True
+
+    suspects.forgive(first)
+
+    assert suspects.admit(second, None)
+    state.reserved_requests.difference_update((first, second))
+
+
+def test_a_suspect_that_the_worker_lost_sight_of_holds_nobody_up(suspects):
+    """It is not in the worker's hands any more, so nobody will tell how it ended."""
+    assert suspects.admit(Held(), None)
+
+    assert suspects.admit(Held("t-2"), None)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from optly_celery.errors import PermanentDeliveryError, TransientDeliveryError
 from optly_celery.worker.pause.ended import Ended, how_ended
-from optly_celery.worker.pause.policy import LAST_PROBE_S, Change, Pauses
+from optly_celery.worker.pause.policy import LAST_PROBE_S, MOST_HOSTS, Change, Pauses
 
 HOST, OTHER = "logx.optimizely.com", "eu.logx.optimizely.com"
 
@@ -318,6 +318,105 @@ def test_hearsay_pauses_an_unknown_host_with_a_probe_due(pauses):
     assert pauses.suspect(HOST, "parked") == Change(HOST, True, "parked")
     assert pauses.suspect(HOST, "parked") is None
     assert pauses.admit(HOST, "probe")
+
+
+def flood(pauses, count, prefix="flood"):
+    for n in range(count):
+        assert pauses.admit(f"{prefix}-{n}", "e")
+
+
+def test_a_flood_of_names_neither_forgets_nor_resumes_a_paused_host(pauses, clock):
+    """Whoever writes into the queue may name as many hosts as there are."""
+    fail(pauses, times=3)
+
+    flood(pauses, 3 * MOST_HOSTS)
+
+    assert pauses.paused() == {HOST}
+    assert pauses.troubled() == {HOST: "http_503"}
+    assert not pauses.admit(HOST, "early")
+    clock.now += 1.0
+    assert pauses.admit(HOST, "probe")
+    assert not pauses.admit(HOST, "second")
+
+
+def test_a_flood_of_names_leaves_the_way_back_as_it_was(pauses, clock):
+    """A host that is resuming is in trouble too: one more failure is to pause it."""
+    fail(pauses, times=3)
+    clock.now += 1.0
+    pauses.admit(HOST, "probe")
+    pauses.ended(HOST, "probe", Ended.ANSWERED)
+
+    flood(pauses, 2 * MOST_HOSTS)
+
+    assert pauses.room(HOST) == 2
+    assert fail(pauses) == Change(HOST, True, "http_503")
+
+
+def test_a_flood_of_names_takes_no_more_than_its_bound(pauses):
+    """Memory of what is named once would grow for as long as the worker runs."""
+    most = 0
+    for n in range(3 * MOST_HOSTS):
+        pauses.admit(f"flood-{n}", "e")
+        most = max(most, len(pauses._hosts))
+
+    assert most == MOST_HOSTS
+
+
+def test_those_that_were_seen_last_are_remembered(pauses, clock):
+    """A host that has events all the time keeps its row of failures through a flood."""
+    fail(pauses, times=2)
+    for n in range(2 * MOST_HOSTS):
+        clock.now += 0.01
+        assert pauses.admit(f"flood-{n}", "e")
+        if n % 100 == 0:
+            assert pauses.admit(HOST, f"e-{n}")
+
+    assert fail(pauses) == Change(HOST, True, "http_503")
+
+
+def test_a_flood_of_names_costs_a_sort_now_and_then(pauses, monkeypatch):
+    """One for each half of the bound, not one for each event."""
+    sorts = []
+    monkeypatch.setattr(
+        "optly_celery.worker.pause.policy.sorted",
+        lambda found: sorts.append(1) or sorted(found),
+        raising=False,
+    )
+
+    flood(pauses, 5 * MOST_HOSTS)
+
+    assert len(sorts) == 8  # four times the bound beyond the first, in halves
+
+
+def test_a_full_house_of_troubled_hosts_admits_unknown_ones_unremembered(clock):
+    """None of them is forgotten, and an event for another host need not wait for them."""
+    pauses = Pauses(after=1, longest_s=300.0, clock=clock, rand=lambda: 1.0)
+    for n in range(MOST_HOSTS):
+        fail(pauses, f"down-{n}")
+    before = pauses.paused()
+    assert len(before) == MOST_HOSTS
+
+    for n in range(9):
+        assert pauses.admit("new", f"e-{n}")
+        assert pauses.ended("new", f"e-{n}", Ended.FAILED, "http_503", 20.0) is None
+    assert pauses.suspect("new", "parked") is None
+
+    assert pauses.paused() == before
+    assert not pauses.stops("new", "e")
+    assert pauses.room("new") == 0
+
+
+def test_a_full_house_with_one_that_is_well_makes_room_there(clock):
+    """It is the only one that may be forgotten."""
+    pauses = Pauses(after=1, longest_s=300.0, clock=clock, rand=lambda: 1.0)
+    assert pauses.admit("well", "e")
+    for n in range(MOST_HOSTS - 1):
+        fail(pauses, f"down-{n}")
+
+    assert fail(pauses, "new") == Change("new", True, "http_503")
+
+    assert len(pauses.paused()) == MOST_HOSTS
+    assert "well" not in pauses._hosts
 
 
 @pytest.mark.parametrize(
