@@ -28,6 +28,8 @@ def an_app(**conf: Any) -> Celery:
     app = Celery("unit", broker="redis://127.0.0.1:1/0", set_as_current=False)
     app.conf.update(task_ignore_result=True, **conf)
     app.amqp.queues.select([QUEUE])
+    app.finalize()
+    app.tasks.pop(DELIVER_TASK, None)  # the real one, where another test has imported it
     return app
 
 

@@ -70,6 +70,7 @@ class Rig:
             unreadable=None,
             set_aside=None,
             check_timeout=None,
+            missing={},
             give_back_s=GIVE_BACK_S,
         )
         self.task = self.consumer.app.register_task(Double())
