@@ -100,10 +100,13 @@ def test_what_is_parked_is_in_its_hosts_list_alone(broker, client, channel):
 def test_kombu_forgets_what_was_parked(broker, client, channel):
     """Its prefetch has room again, and neither its ack nor its close touches the message."""
     publish(broker, 1)
+    channel.basic_qos(0, 1, False)
     (message,) = taken(channel)
+    assert not channel.qos.can_consume()
     park(message, QUEUE, HOST)
 
     assert message.acknowledged
+    assert channel.qos.can_consume()
     channel.close()
 
     assert where(client) == (0, 0, 0, 1)

@@ -366,6 +366,29 @@ def test_a_suspect_that_was_delivered_is_forgiven(rig):
     assert rig.letters.strikes == {}
 
 
+def test_a_suspect_that_was_given_back_is_forgiven(rig):
+    """It has lived through an attempt: what keeps it from its end is no death."""
+    request = rig.request(**{SWEPT_HEADER: True})
+    assert not request.revoked()
+
+    rig.fail(GiveBack("x", 1.0), request)
+
+    assert rig.letters.strikes == {}
+
+
+def test_a_suspect_is_forgiven_after_its_ack_and_not_before(rig):
+    """Forgiving lets the next one run, which may be the deadly one: the ack must be on its way."""
+    words_then = []
+    forgive = rig.letters.forgive
+    rig.letters.forgive = lambda task_id: (words_then.append(rig.channel.words), forgive(task_id))
+    request = rig.request(**{SWEPT_HEADER: True})
+    assert not request.revoked()
+
+    request.on_success((False, None, 0.1))
+
+    assert words_then == [["ack"]]
+
+
 def test_giving_back_is_tried_again_until_the_broker_takes_it(rig):
     """While it does not, the message is unacked there: nothing is lost, but it waits."""
     rig.channel.refuses = 2

@@ -450,6 +450,17 @@ def test_a_queue_that_a_person_added_is_wanted(rig):
     assert rig.tasks.names == [QUEUE]
 
 
+def test_what_still_comes_from_a_cancelled_queue_is_given_back(parking):
+    """Other workers consume it; parked, it would wait for this one's look."""
+    parking.receives(a_message())
+    cancel(parking)
+    parking.fail()
+
+    assert not parking.receives(a_message(channel=parking.channel))
+
+    assert parking.channel.words == ["give back"]
+
+
 def test_a_report_says_whether_the_worker_will_consume_again(rig):
     """A person's cancel would keep it from that, and they may have forgotten it."""
     rig.fail()
