@@ -133,8 +133,9 @@ class Pausing:
             return
         self._taking = True  # greenlets may come here while another waits for Redis
         try:
-            self._look_for_parked()
+            # First: a full broker moves nothing that is parked until what is queued has gone.
             self._arrange()
+            self._look_for_parked()
             if self._is_wanted():
                 for host in self.pauses.troubled():
                     self._take(host)

@@ -495,6 +495,21 @@ def test_what_is_parked_for_a_host_that_is_well_goes_back_to_the_queue(parking):
     assert parking.pausing._parked == {}
 
 
+def test_a_broker_that_refuses_to_move_what_is_parked_keeps_no_worker_from_its_queue(
+    parking, monkeypatch
+):
+    """A full one refuses, and has room again once what is queued has gone."""
+    parking.fail()
+    monkeypatch.setattr(parking.pausing, "_look_for_parked", lambda: 1 / 0)
+
+    parking.tick(1.0)
+    for n in range(40):
+        parking.pausing.admits(f"r-{n}", US_URL)
+        parking.answer(f"r-{n}")
+
+    assert parking.tasks.names == [QUEUE]
+
+
 def test_what_is_parked_stays_while_its_host_is_in_trouble(parking):
     """In the queue it would only be parked again."""
     parking.receives(a_message(url=OTHER_URL), OTHER_URL)
