@@ -40,7 +40,11 @@ def take_apart(
     Head, visitors and tail are its body where that was ``written`` here, of ``params``; text from
     elsewhere says where nothing stands, so there the three are what is written of what it says.
     """
-    if written and verb == "POST" and _is_usual(params):
+    listed = params.get("visitors")
+    if (
+        written and verb == "POST" and listed and type(listed) is list
+        and next(reversed(params)) == "visitors"
+    ):  # fmt: skip
         # As the SDK builds it: visitors last. What stands before them is nearly always known.
         start = body.find(_VISITORS) + len(_VISITORS)
         key = url, headers, body[:start]
@@ -54,11 +58,6 @@ def identifier(value: object) -> str:
     """A project id as text; anything that does not look like one might be personal data."""
     text = str(value) if isinstance(value, (str, int)) else ""
     return text if _IDENTIFIER.fullmatch(text) else "unknown"
-
-
-def _is_usual(params: dict[str, Any]) -> bool:
-    visitors = params.get("visitors")
-    return bool(visitors) and type(visitors) is list and next(reversed(params)) == "visitors"
 
 
 def _learn(key: tuple[str, str, str], params: dict[str, Any]) -> Context | None:

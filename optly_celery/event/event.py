@@ -170,17 +170,18 @@ class Event:
     def context(self) -> Context:
         """Everything but the visitors, by which it is seen what may share a batch."""
         if self._context is None:
-            params = self.params if isinstance(self.params, dict) else {}
+            params = self.params
             self._context, self._visitors_text = take_apart(
-                self.url, self.verb, wire.headers_text(self.headers), self.body, params,
-                written=self._written,
+                self.url, self.verb, wire.headers_text(self._headers), self.body,
+                params if isinstance(params, dict) else {}, written=self._written,
             )  # fmt: skip
         return self._context
 
     @property
     def visitors_text(self) -> str:
         """The visitors' own text, between the context's head and tail."""
-        self.context  # noqa: B018 - read, and so is this
+        if self._context is None:
+            self.context  # noqa: B018 - read, and so is this
         return self._visitors_text
 
     @property
