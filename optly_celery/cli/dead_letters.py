@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -14,13 +14,21 @@ import click
 from ..dead_letters.letter import DeadLetter, Fate
 from ..dead_letters.replay import replay
 from ..errors import DeadLetterError, PublishError
-from .choice import Choice, choose, counted, filter_of, filters
-from .chosen_app import runtime_from
+from ..runtime.runtime import Runtime
+from .choice import FILTERS, Choice, choose, counted, filter_of
+from .chosen_app import chosen_runtime
 from .exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE, Failure
 
 _ROW = "{:<16}  {:<19}  {:<22}  {:>6}  {:>8}  {}"
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_HEAD = ("ID", "LAST FAILURE, UTC", "REASON", "STATUS", "ATTEMPTS", "EVENT")
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
+_CHANGING = (
+    click.Argument(["ids"], metavar="[ID]...", nargs=-1),
+    *FILTERS,
+    click.Option(["--all", "everything"], is_flag=True, help="All dead letters."),
+    _JSON,
+    click.Option(["--yes"], is_flag=True, help="Do not ask."),
+)
 
 
 @click.group("dead-letters")
@@ -33,15 +41,12 @@ def dead_letters() -> None:
     """  # noqa: D301 - click's mark for lines that stay as they are
 
 
-@dead_letters.command("list")
-@filters
+@dead_letters.command("list", params=[*FILTERS, _JSON])
 @click.option("--limit", type=click.IntRange(1), help="Only so many, the newest.")
-@_json
-@click.pass_context
-def list_(ctx: click.Context, /, *, as_json: bool, limit: int | None, **filtered: Any) -> None:
+def list_(*, as_json: bool, limit: int | None, **filtered: Any) -> None:
     """List dead letters, oldest failure first. Shows no personal data."""
     where = filter_of(**filtered)
-    dead = runtime_from(ctx).dead_letters
+    dead = chosen_runtime().dead_letters
     letters: Iterable[DeadLetter] = dead.list(where, newest_first=limit is not None)
     if limit is not None:
         letters = reversed(list(islice(letters, limit)))
@@ -51,14 +56,12 @@ def list_(ctx: click.Context, /, *, as_json: bool, limit: int | None, **filtered
         _print_table(letters)
 
 
-@dead_letters.command()
+@dead_letters.command(params=[_JSON])
 @click.argument("letter_id", metavar="ID")
 @click.option("--show-payload", is_flag=True, help="Show the event too, which is personal data.")
-@_json
-@click.pass_context
-def show(ctx: click.Context, /, *, letter_id: str, show_payload: bool, as_json: bool) -> None:
+def show(*, letter_id: str, show_payload: bool, as_json: bool) -> None:
     """Show one dead letter."""
-    facts = runtime_from(ctx).dead_letters.show(letter_id).as_dict()
+    facts = chosen_runtime().dead_letters.show(letter_id).as_dict()
     event = facts.pop("event")
     if as_json:
         click.echo(json.dumps(facts | {"event": event} if show_payload else facts, indent=2))
@@ -69,68 +72,53 @@ def show(ctx: click.Context, /, *, letter_id: str, show_payload: bool, as_json: 
         click.echo(f"event     {json.dumps(event, indent=2)}")
 
 
-def _choosing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the ids, the filters and what goes with changing things."""
-    for option in (
-        click.pass_context,
-        click.option("--yes", is_flag=True, help="Do not ask."),
-        _json,
-        click.option("--all", "everything", is_flag=True, help="All dead letters."),
-        filters,
-        click.argument("ids", metavar="[ID]...", nargs=-1),
-    ):
-        command = option(command)
-    return command
-
-
-@dead_letters.command("replay")
-@_choosing
-def replay_(ctx: click.Context, /, *, ids: tuple[str, ...], everything: bool, as_json: bool,
-            yes: bool, **filtered: Any) -> None:  # fmt: skip
+@dead_letters.command("replay", params=[*_CHANGING])
+def replay_(*, as_json: bool, **choosing: Any) -> None:
     """Publish dead letters again, unchanged, for another round of attempts.
 
     A letter is removed once the broker has its event, so an interruption loses none.
     """
-    where = filter_of(**filtered)
-    runtime = runtime_from(ctx)
-    choice = choose(runtime.dead_letters, ids, where, everything=everything)
-    _confirm(f"Publish {choice.text} again?", choice, yes=yes)
+    runtime, choice = _agreed("Publish {} again?", **choosing)
     fates = replay(runtime.dead_letters, choice.ids, runtime.publisher.publish)
     _carry_out(Fate.REPLAYED, choice, fates, as_json=as_json)
 
 
-@dead_letters.command()
-@_choosing
-def purge(ctx: click.Context, /, *, ids: tuple[str, ...], everything: bool, as_json: bool,
-          yes: bool, **filtered: Any) -> None:  # fmt: skip
+@dead_letters.command(params=[*_CHANGING])
+def purge(*, as_json: bool, **choosing: Any) -> None:
     """Delete dead letters. Their events are never delivered."""
+    runtime, choice = _agreed("Delete {} for good, undelivered?", **choosing)
+    _carry_out(Fate.PURGED, choice, runtime.dead_letters.purge(choice.ids), as_json=as_json)
+
+
+def _agreed(
+    question: str, *, ids: tuple[str, ...], everything: bool, yes: bool, **filtered: Any
+) -> tuple[Runtime, Choice]:
+    """Look up which letters are meant, and ask unless there are none, or a yes was given."""
     where = filter_of(**filtered)
-    dead = runtime_from(ctx).dead_letters
-    choice = choose(dead, ids, where, everything=everything)
-    _confirm(f"Delete {choice.text} for good, undelivered?", choice, yes=yes)
-    _carry_out(Fate.PURGED, choice, dead.purge(choice.ids), as_json=as_json)
-
-
-def _confirm(question: str, choice: Choice, *, yes: bool) -> None:
-    if yes or not choice.ids:
-        return
+    runtime = chosen_runtime()
+    choice = choose(runtime.dead_letters, ids, where, everything=everything)
     try:
-        agreed = click.confirm(question, err=True)
+        agreed = yes or not choice.ids or click.confirm(question.format(choice.text), err=True)
     except click.Abort:
         click.echo(err=True)
         raise Failure("nobody answered, so nothing was done. --yes does not ask.", FAILED) from None
     if not agreed:
         raise Failure("nothing was done.", FAILED)
+    return runtime, choice
 
 
 def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: bool) -> NoReturn:
     """Work through the letters, tell what became of them, and exit."""
     seen: Counter[Fate] = Counter()
-    problem, code = _work(fates, aim, len(choice.ids), seen)
-    if code == OK and choice.missing:
-        code = NOT_FOUND
-    if code == OK and seen[Fate.BUSY] + seen[Fate.NO_EVENT]:
-        code = FAILED
+    problem, code = None, OK
+    try:
+        seen.update(_with_bar(fates, aim, len(choice.ids)))  # those before a problem, too
+    except PublishError as exc:
+        problem, code = f"an event could not be published ({exc.reason})", UNREACHABLE
+    except DeadLetterError as exc:
+        problem, code = f"the dead letter store {exc}", UNREACHABLE
+    except KeyboardInterrupt:
+        problem, code = "interrupted", INTERRUPTED
     remaining = len(choice.ids) - seen[aim] - seen[Fate.GONE]
     if as_json:
         counts = {fate.value: seen[fate] for fate in (aim, Fate.GONE, Fate.BUSY, Fate.NO_EVENT)}
@@ -141,28 +129,12 @@ def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: boo
     for sentence in _sentences(seen, choice):
         click.echo(sentence, err=True)
     if problem is not None:
-        click.echo(
-            f"Error: {problem}. {counted(seen[aim])} {aim.value}, {remaining:,} still kept. "
+        raise Failure(
+            f"{problem}. {counted(seen[aim])} {aim.value}, {remaining:,} still kept. "
             "No event is lost; when the cause is gone, run the same command again.",
-            err=True,
+            code,
         )
-    sys.exit(code)
-
-
-def _work(
-    fates: Iterator[Fate], aim: Fate, length: int, seen: Counter[Fate]
-) -> tuple[str | None, int]:
-    """Count what becomes of the letters into ``seen``; what stopped it, and the exit code."""
-    try:
-        for fate in _with_bar(fates, aim, length):
-            seen[fate] += 1
-    except PublishError as exc:
-        return f"an event could not be published ({exc.reason})", UNREACHABLE
-    except DeadLetterError as exc:
-        return f"the dead letter store {exc}", UNREACHABLE
-    except KeyboardInterrupt:
-        return "interrupted", INTERRUPTED
-    return None, OK
+    sys.exit(NOT_FOUND if choice.missing else FAILED if remaining else OK)
 
 
 def _sentences(seen: Counter[Fate], choice: Choice) -> Iterator[str]:
@@ -207,9 +179,7 @@ def _print_table(letters: Iterable[DeadLetter]) -> None:
     number = 0
     for number, letter in enumerate(letters, 1):
         if number == 1:
-            click.echo(
-                _ROW.format("ID", "LAST FAILURE, UTC", "REASON", "STATUS", "ATTEMPTS", "EVENT")
-            )
+            click.echo(_ROW.format(*_HEAD))
         click.echo(
             _ROW.format(
                 letter.id,

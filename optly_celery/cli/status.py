@@ -10,8 +10,8 @@ from celery.utils.nodenames import default_nodename, host_format
 
 from ..status.verdict import Status, collect, verdict
 from ..worker.receive.receipt import ASIDE
-from .chosen_app import runtime_from
-from .exits import FAILED, OK, UNREACHABLE
+from .chosen_app import chosen_runtime
+from .exits import FAILED, OK, UNREACHABLE, Failure
 
 _UNKNOWN = "unknown"
 
@@ -26,8 +26,7 @@ _UNKNOWN = "unknown"
     "--worker", metavar="NAME",
     help="Ask this worker alone, named as for celery worker -n: celery@%h is the one on this host.",
 )  # fmt: skip
-@click.pass_context
-def status(ctx: click.Context, /, *, as_json: bool, timeout_s: float, worker: str | None) -> None:
+def status(*, as_json: bool, timeout_s: float, worker: str | None) -> None:
     """Tell whether events get delivered.
 
     Shows what waits in the broker, which workers take it and what was refused. Workers are asked
@@ -42,7 +41,7 @@ def status(ctx: click.Context, /, *, as_json: bool, timeout_s: float, worker: st
           3 when the broker does not answer.
     """  # noqa: D301 - click's mark for lines that stay as they are
     name = host_format(default_nodename(worker)) if worker else None
-    found = collect(runtime_from(ctx), timeout_s=timeout_s, worker=name)
+    found = collect(chosen_runtime(), timeout_s=timeout_s, worker=name)
     judged = verdict(found)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
@@ -50,12 +49,11 @@ def status(ctx: click.Context, /, *, as_json: bool, timeout_s: float, worker: st
         _print(found)
         click.echo(judged.text)
     if not found.broker_answered:
-        click.echo(
-            f"Error: {'; '.join(found.unanswered)}. Check that it runs, and that broker_url "
+        raise Failure(
+            f"{'; '.join(found.unanswered)}. Check that it runs, and that broker_url "
             "(OPTLY_BROKER_URL for the standalone app) names it.",
-            err=True,
+            UNREACHABLE,
         )
-        sys.exit(UNREACHABLE)
     sys.exit(OK if judged.healthy else FAILED)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from optly_celery.cli.ages import Age
+from optly_celery.cli.choice import Age
 
 
 @pytest.mark.parametrize(
