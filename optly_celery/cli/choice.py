@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,28 +16,24 @@ from ..dead_letters.store import DeadLetters
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-class Age(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """Seconds, given as a number and a unit: ``90s``, ``15m``, ``12h``, ``3d``."""
+def age(text: str) -> float:
+    """Seconds, given as a number and a unit: ``90s``, ``15m``, ``12h``, ``3d``.
 
-    name = "age"
-
-    def convert(
-        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, float):
-            return value
-        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])", str(value).strip())
-        if found is None:
-            self.fail(f"{value!r} is no age: 90s, 15m, 12h and 3d are.", param, ctx)
-        return float(found[1]) * _UNITS_S[found[2]]
+    Raises:
+        BadParameter: it is something else.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])", text.strip())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no age: 90s, 15m, 12h and 3d are.")
+    return float(found[1]) * _UNITS_S[found[2]]
 
 
 FILTERS = (
     click.Option(["--reason"], help="Only with this reason, such as http_400."),
     click.Option(["--status"], type=click.IntRange(100, 599), help="Only with this HTTP status."),
-    click.Option(["--older-than", "older_than_s"], type=Age(), metavar="AGE",
+    click.Option(["--older-than", "older_than_s"], type=age, metavar="AGE",
                  help="Only what has not failed since then: 90s, 15m, 12h or 3d ago."),
-    click.Option(["--newer-than", "newer_than_s"], type=Age(), metavar="AGE",
+    click.Option(["--newer-than", "newer_than_s"], type=age, metavar="AGE",
                  help="Only what has failed since then."),
 )  # fmt: skip
 """The options that `filter_of` reads."""
@@ -60,17 +57,11 @@ def filter_of(**options: Any) -> Filter:
 
 @dataclass(frozen=True)
 class Choice:
-    """Letters that are to be replayed or purged, oldest failure first."""
+    """Letters that are to be replayed or purged, oldest failure first, and why they were kept."""
 
     ids: list[str]
-    reasons: Counter[str]
+    reasons: Mapping[str, int]
     missing: list[str]
-
-    @property
-    def text(self) -> str:
-        """For example ``3 dead letters (http_400: 2, http_413: 1)``."""
-        each = ", ".join(f"{reason}: {count:,}" for reason, count in self.reasons.most_common())
-        return f"{counted(len(self.ids))} ({each})"
 
 
 def choose(dead: DeadLetters, ids: tuple[str, ...], where: Filter, *, everything: bool) -> Choice:
@@ -87,7 +78,12 @@ def choose(dead: DeadLetters, ids: tuple[str, ...], where: Filter, *, everything
     letters = dead.pick(list(dict.fromkeys(ids))) if ids else dead.list(where)
     reasons = {letter.id: letter.reason for letter in letters}
     missing = [letter_id for letter_id in ids if letter_id not in reasons]
-    return Choice(list(reasons), Counter(reasons.values()), missing)
+    return Choice(list(reasons), dict(Counter(reasons.values()).most_common()), missing)
+
+
+def by_reason(counts: Mapping[str, int]) -> str:
+    """``http_400: 2, http_413: 1``."""
+    return ", ".join(f"{reason}: {count:,}" for reason, count in counts.items())
 
 
 def counted(number: int) -> str:

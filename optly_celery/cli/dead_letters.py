@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -15,12 +16,21 @@ from ..dead_letters.letter import DeadLetter, Fate
 from ..dead_letters.replay import replay
 from ..errors import DeadLetterError, PublishError
 from ..runtime.runtime import Runtime
-from .choice import FILTERS, Choice, choose, counted, filter_of
+from .choice import FILTERS, Choice, by_reason, choose, counted, filter_of
 from .chosen_app import chosen_runtime
 from .exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE, Failure
 
-_ROW = "{:<16}  {:<19}  {:<22}  {:>6}  {:>8}  {}"
-_HEAD = ("ID", "LAST FAILURE, UTC", "REASON", "STATUS", "ATTEMPTS", "EVENT")
+_HEAD = "ID                LAST FAILURE, UTC    REASON                  STATUS  ATTEMPTS  EVENT"
+_ROW = (
+    "{0.id:<16}  {0.last_at:%Y-%m-%d %H:%M:%S}  {0.reason:<22}  {status:>6}  {0.attempts:>8}  "
+    "{0.summary}"
+)
+_TOLD = {
+    Fate.GONE: "had left the store meanwhile.",
+    Fate.BUSY: "kept, being in the hands of another replay: see in a minute whether any remain.",
+    Fate.NO_EVENT: "kept, being no event that could be published: look with `dead-letters show`, "
+    "delete with `dead-letters purge`.",
+}
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
 _CHANGING = (
     click.Argument(["ids"], metavar="[ID]...", nargs=-1),
@@ -62,14 +72,14 @@ def list_(*, as_json: bool, limit: int | None, **filtered: Any) -> None:
 def show(*, letter_id: str, show_payload: bool, as_json: bool) -> None:
     """Show one dead letter."""
     facts = chosen_runtime().dead_letters.show(letter_id).as_dict()
-    event = facts.pop("event")
+    if not show_payload:
+        del facts["event"]
     if as_json:
-        click.echo(json.dumps(facts | {"event": event} if show_payload else facts, indent=2))
+        click.echo(json.dumps(facts, indent=2))
         return
     for name, value in facts.items():
-        click.echo(f"{name:<10}{'-' if value is None else value}")
-    if show_payload:
-        click.echo(f"event     {json.dumps(event, indent=2)}")
+        shown = json.dumps(value, indent=2) if name == "event" else value
+        click.echo(f"{name:<10}{'-' if shown is None else shown}")
 
 
 @dead_letters.command("replay", params=[*_CHANGING])
@@ -97,8 +107,9 @@ def _agreed(
     where = filter_of(**filtered)
     runtime = chosen_runtime()
     choice = choose(runtime.dead_letters, ids, where, everything=everything)
+    what = f"{counted(len(choice.ids))} ({by_reason(choice.reasons)})"
     try:
-        agreed = yes or not choice.ids or click.confirm(question.format(choice.text), err=True)
+        agreed = yes or not choice.ids or click.confirm(question.format(what), err=True)
     except click.Abort:
         click.echo(err=True)
         raise Failure("nobody answered, so nothing was done. --yes does not ask.", FAILED) from None
@@ -111,8 +122,11 @@ def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: boo
     """Work through the letters, tell what became of them, and exit."""
     seen: Counter[Fate] = Counter()
     problem, code = None, OK
+    bar = click.progressbar(fates, length=len(choice.ids), label=aim.value, file=sys.stderr)
     try:
-        seen.update(_with_bar(fates, aim, len(choice.ids)))  # those before a problem, too
+        # Those before a problem are counted as well.
+        with bar if sys.stderr.isatty() else nullcontext(fates) as watched:
+            seen.update(watched)
     except PublishError as exc:
         problem, code = f"an event could not be published ({exc.reason})", UNREACHABLE
     except DeadLetterError as exc:
@@ -126,8 +140,7 @@ def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: boo
         click.echo(json.dumps(result | {"unknown": choice.missing, "error": problem}, indent=2))
     elif problem is None:
         click.echo(f"{counted(seen[aim])} {aim.value}.")
-    for sentence in _sentences(seen, choice):
-        click.echo(sentence, err=True)
+    _tell(seen, choice)
     if problem is not None:
         raise Failure(
             f"{problem}. {counted(seen[aim])} {aim.value}, {remaining:,} still kept. "
@@ -137,33 +150,17 @@ def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: boo
     sys.exit(NOT_FOUND if choice.missing else FAILED if remaining else OK)
 
 
-def _sentences(seen: Counter[Fate], choice: Choice) -> Iterator[str]:
+def _tell(seen: Counter[Fate], choice: Choice) -> None:
+    """Say what became of those that were not simply done."""
     for letter_id in choice.missing:
-        yield (
+        click.echo(
             f"No dead letter has the id {letter_id}: mistyped, or replayed, purged or removed for "
-            "its age."
+            "its age.",
+            err=True,
         )
-    if seen[Fate.GONE]:
-        yield f"{counted(seen[Fate.GONE])} had left the store meanwhile."
-    if seen[Fate.BUSY]:
-        yield (
-            f"{counted(seen[Fate.BUSY])} kept, being in the hands of another replay: see in a "
-            "minute whether any remain."
-        )
-    if seen[Fate.NO_EVENT]:
-        yield (
-            f"{counted(seen[Fate.NO_EVENT])} kept, being no event that could be published: look "
-            "with `dead-letters show`, delete with `dead-letters purge`."
-        )
-
-
-def _with_bar(fates: Iterator[Fate], aim: Fate, length: int) -> Iterator[Fate]:
-    """The same, with a progress bar on stderr if somebody is watching."""
-    if not sys.stderr.isatty():
-        yield from fates
-        return
-    with click.progressbar(fates, length=length, label=aim.value, file=sys.stderr) as bar:
-        yield from bar
+    for fate, text in _TOLD.items():
+        if seen[fate]:
+            click.echo(f"{counted(seen[fate])} {text}", err=True)
 
 
 def _print_array(letters: Iterable[DeadLetter]) -> None:
@@ -179,15 +176,6 @@ def _print_table(letters: Iterable[DeadLetter]) -> None:
     number = 0
     for number, letter in enumerate(letters, 1):
         if number == 1:
-            click.echo(_ROW.format(*_HEAD))
-        click.echo(
-            _ROW.format(
-                letter.id,
-                f"{letter.last_at:%Y-%m-%d %H:%M:%S}",
-                letter.reason,
-                "-" if letter.status is None else letter.status,
-                letter.attempts,
-                letter.summary,
-            )
-        )
+            click.echo(_HEAD)
+        click.echo(_ROW.format(letter, status="-" if letter.status is None else letter.status))
     click.echo(f"{counted(number)}.", err=True)
