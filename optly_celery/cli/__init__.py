@@ -22,15 +22,11 @@ __all__ = ["main", "optimizely"]
 
 
 # Celery gives the options that a project adds to all commands to this one as well.
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, commands=[status, dead_letters, outbox, demo])
 @click.pass_context
 @handle_preload_options  # type: ignore[untyped-decorator, unused-ignore]
 def optimizely(ctx: click.Context, **_: Any) -> None:
     """Look after the events on their way to Optimizely."""
-
-
-for command in (status, dead_letters, outbox, demo):
-    optimizely.add_command(command)
 
 
 @click.group(cls=CommandGroup, name="optly-celery", commands=optimizely.commands)

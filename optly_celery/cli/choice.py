@@ -2,69 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from ..dead_letters.letter import DeadLetter, Filter
+from ..dead_letters.letter import Filter
 from ..dead_letters.store import DeadLetters
-from .ages import Age
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def filters(command: _Command) -> _Command:
-    """Give a command the options that `filter_of` reads."""
-    for option in (
-        click.option("--newer-than", "newer_than_s", type=Age(), metavar="AGE",
-                     help="Only what has failed since then."),
-        click.option("--older-than", "older_than_s", type=Age(), metavar="AGE",
-                     help="Only what has not failed since then: 90s, 15m, 12h or 3d ago."),
-        click.option("--status", type=click.IntRange(100, 599), help="Only with this HTTP status."),
-        click.option("--reason", help="Only with this reason, such as http_400."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-def filter_of(
-    *,
-    reason: str | None,
-    status: int | None,
-    older_than_s: float | None,
-    newer_than_s: float | None,
-) -> Filter:
-    """The filter that the options of `filters` mean.
+def age(text: str) -> float:
+    """Seconds, given as a number and a unit: ``90s``, ``15m``, ``12h``, ``3d``.
+
+    Raises:
+        BadParameter: it is something else.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]+)?)([smhd])", text.strip())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no age: 90s, 15m, 12h and 3d are.")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+FILTERS = (
+    click.Option(["--reason"], help="Only with this reason, such as http_400."),
+    click.Option(["--status"], type=click.IntRange(100, 599), help="Only with this HTTP status."),
+    click.Option(["--older-than", "older_than_s"], type=age, metavar="AGE",
+                 help="Only what has not failed since then: 90s, 15m, 12h or 3d ago."),
+    click.Option(["--newer-than", "newer_than_s"], type=age, metavar="AGE",
+                 help="Only what has failed since then."),
+)  # fmt: skip
+"""The options that `filter_of` reads."""
+
+
+def filter_of(**options: Any) -> Filter:
+    """The filter that the options of `FILTERS` mean.
 
     Raises:
         UsageError: nothing can be older and newer than they say.
     """
-    if older_than_s is not None and newer_than_s is not None and older_than_s >= newer_than_s:
+    where = Filter(**options)
+    older, newer = where.older_than_s, where.newer_than_s
+    if older is not None and newer is not None and older >= newer:
         raise click.UsageError(
             "Nothing is older than --older-than and newer than --newer-than: "
             "between 3 and 7 days ago is --older-than 3d --newer-than 7d."
         )
-    return Filter(
-        reason=reason, status=status, older_than_s=older_than_s, newer_than_s=newer_than_s
-    )
+    return where
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Letters that are to be replayed or purged, oldest failure first."""
+    """Letters that are to be replayed or purged, oldest failure first, and why they were kept."""
 
     ids: list[str]
-    reasons: Counter[str]
+    reasons: Mapping[str, int]
     missing: list[str]
-
-    @property
-    def text(self) -> str:
-        """For example ``3 dead letters (http_400: 2, http_413: 1)``."""
-        each = ", ".join(f"{reason}: {count:,}" for reason, count in self.reasons.most_common())
-        return f"{counted(len(self.ids))} ({each})"
 
 
 def choose(dead: DeadLetters, ids: tuple[str, ...], where: Filter, *, everything: bool) -> Choice:
@@ -73,22 +70,22 @@ def choose(dead: DeadLetters, ids: tuple[str, ...], where: Filter, *, everything
     Raises:
         UsageError: nothing says which letters are meant, or two things do.
     """
-    filtered = where != Filter()
-    if (bool(ids), filtered, everything).count(True) != 1:
+    if (bool(ids), where != Filter(), everything).count(True) != 1:
         raise click.UsageError(
             "Say which dead letters are meant: either ids, or filters such as --reason http_400, "
             "or --all."
         )
-    letters: Iterable[DeadLetter] = dead.pick(list(dict.fromkeys(ids))) if ids else dead.list(where)
-    found: list[str] = []
-    reasons: Counter[str] = Counter()
-    for letter in letters:
-        found.append(letter.id)
-        reasons[letter.reason] += 1
-    known = set(found)
-    return Choice(found, reasons, [letter_id for letter_id in ids if letter_id not in known])
+    letters = dead.pick(list(dict.fromkeys(ids))) if ids else dead.list(where)
+    reasons = {letter.id: letter.reason for letter in letters}
+    missing = [letter_id for letter_id in ids if letter_id not in reasons]
+    return Choice(list(reasons), dict(Counter(reasons.values()).most_common()), missing)
+
+
+def by_reason(counts: Mapping[str, int]) -> str:
+    """``http_400: 2, http_413: 1``."""
+    return ", ".join(f"{reason}: {count:,}" for reason, count in counts.items())
 
 
 def counted(number: int) -> str:
     """``1 dead letter``, ``1,200 dead letters``."""
-    return f"{number:,} dead letter" if number == 1 else f"{number:,} dead letters"
+    return f"{number:,} dead letter{'' if number == 1 else 's'}"

@@ -53,14 +53,14 @@ _HINT = (
 )
 
 
-def runtime_from(ctx: click.Context) -> Runtime:
+def chosen_runtime() -> Runtime:
     """What there is for the app of ``celery -A`` or ``optly-celery -A``, settings checked.
 
     Raises:
         Failure: the app cannot be found.
         SettingsError: a setting is wrong, or the configuration cannot be read.
     """
-    app = ctx.obj.app
+    app = click.get_current_context().obj.app
     if app.main == "default":
         app = current_app()  # `celery` without -A makes up an app that nobody configured
     return runtime_of(app).checked()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -14,13 +15,30 @@ import click
 from ..dead_letters.letter import DeadLetter, Fate
 from ..dead_letters.replay import replay
 from ..errors import DeadLetterError, PublishError
-from .choice import Choice, choose, counted, filter_of, filters
-from .chosen_app import runtime_from
+from ..runtime.runtime import Runtime
+from .choice import FILTERS, Choice, by_reason, choose, counted, filter_of
+from .chosen_app import chosen_runtime
 from .exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE, Failure
 
-_ROW = "{:<16}  {:<19}  {:<22}  {:>6}  {:>8}  {}"
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_HEAD = "ID                LAST FAILURE, UTC    REASON                  STATUS  ATTEMPTS  EVENT"
+_ROW = (
+    "{0.id:<16}  {0.last_at:%Y-%m-%d %H:%M:%S}  {0.reason:<22}  {status:>6}  {0.attempts:>8}  "
+    "{0.summary}"
+)
+_TOLD = {
+    Fate.GONE: "had left the store meanwhile.",
+    Fate.BUSY: "kept, being in the hands of another replay: see in a minute whether any remain.",
+    Fate.NO_EVENT: "kept, being no event that could be published: look with `dead-letters show`, "
+    "delete with `dead-letters purge`.",
+}
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
+_CHANGING = (
+    click.Argument(["ids"], metavar="[ID]...", nargs=-1),
+    *FILTERS,
+    click.Option(["--all", "everything"], is_flag=True, help="All dead letters."),
+    _JSON,
+    click.Option(["--yes"], is_flag=True, help="Do not ask."),
+)
 
 
 @click.group("dead-letters")
@@ -33,15 +51,12 @@ def dead_letters() -> None:
     """  # noqa: D301 - click's mark for lines that stay as they are
 
 
-@dead_letters.command("list")
-@filters
+@dead_letters.command("list", params=[*FILTERS, _JSON])
 @click.option("--limit", type=click.IntRange(1), help="Only so many, the newest.")
-@_json
-@click.pass_context
-def list_(ctx: click.Context, /, *, as_json: bool, limit: int | None, **filtered: Any) -> None:
+def list_(*, as_json: bool, limit: int | None, **filtered: Any) -> None:
     """List dead letters, oldest failure first. Shows no personal data."""
     where = filter_of(**filtered)
-    dead = runtime_from(ctx).dead_letters
+    dead = chosen_runtime().dead_letters
     letters: Iterable[DeadLetter] = dead.list(where, newest_first=limit is not None)
     if limit is not None:
         letters = reversed(list(islice(letters, limit)))
@@ -51,86 +66,73 @@ def list_(ctx: click.Context, /, *, as_json: bool, limit: int | None, **filtered
         _print_table(letters)
 
 
-@dead_letters.command()
+@dead_letters.command(params=[_JSON])
 @click.argument("letter_id", metavar="ID")
 @click.option("--show-payload", is_flag=True, help="Show the event too, which is personal data.")
-@_json
-@click.pass_context
-def show(ctx: click.Context, /, *, letter_id: str, show_payload: bool, as_json: bool) -> None:
+def show(*, letter_id: str, show_payload: bool, as_json: bool) -> None:
     """Show one dead letter."""
-    facts = runtime_from(ctx).dead_letters.show(letter_id).as_dict()
-    event = facts.pop("event")
+    facts = chosen_runtime().dead_letters.show(letter_id).as_dict()
+    if not show_payload:
+        del facts["event"]
     if as_json:
-        click.echo(json.dumps(facts | {"event": event} if show_payload else facts, indent=2))
+        click.echo(json.dumps(facts, indent=2))
         return
     for name, value in facts.items():
-        click.echo(f"{name:<10}{'-' if value is None else value}")
-    if show_payload:
-        click.echo(f"event     {json.dumps(event, indent=2)}")
+        shown = json.dumps(value, indent=2) if name == "event" else value
+        click.echo(f"{name:<10}{'-' if shown is None else shown}")
 
 
-def _choosing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the ids, the filters and what goes with changing things."""
-    for option in (
-        click.pass_context,
-        click.option("--yes", is_flag=True, help="Do not ask."),
-        _json,
-        click.option("--all", "everything", is_flag=True, help="All dead letters."),
-        filters,
-        click.argument("ids", metavar="[ID]...", nargs=-1),
-    ):
-        command = option(command)
-    return command
-
-
-@dead_letters.command("replay")
-@_choosing
-def replay_(ctx: click.Context, /, *, ids: tuple[str, ...], everything: bool, as_json: bool,
-            yes: bool, **filtered: Any) -> None:  # fmt: skip
+@dead_letters.command("replay", params=[*_CHANGING])
+def replay_(*, as_json: bool, **choosing: Any) -> None:
     """Publish dead letters again, unchanged, for another round of attempts.
 
     A letter is removed once the broker has its event, so an interruption loses none.
     """
-    where = filter_of(**filtered)
-    runtime = runtime_from(ctx)
-    choice = choose(runtime.dead_letters, ids, where, everything=everything)
-    _confirm(f"Publish {choice.text} again?", choice, yes=yes)
+    runtime, choice = _agreed("Publish {} again?", **choosing)
     fates = replay(runtime.dead_letters, choice.ids, runtime.publisher.publish)
     _carry_out(Fate.REPLAYED, choice, fates, as_json=as_json)
 
 
-@dead_letters.command()
-@_choosing
-def purge(ctx: click.Context, /, *, ids: tuple[str, ...], everything: bool, as_json: bool,
-          yes: bool, **filtered: Any) -> None:  # fmt: skip
+@dead_letters.command(params=[*_CHANGING])
+def purge(*, as_json: bool, **choosing: Any) -> None:
     """Delete dead letters. Their events are never delivered."""
+    runtime, choice = _agreed("Delete {} for good, undelivered?", **choosing)
+    _carry_out(Fate.PURGED, choice, runtime.dead_letters.purge(choice.ids), as_json=as_json)
+
+
+def _agreed(
+    question: str, *, ids: tuple[str, ...], everything: bool, yes: bool, **filtered: Any
+) -> tuple[Runtime, Choice]:
+    """Look up which letters are meant, and ask unless there are none, or a yes was given."""
     where = filter_of(**filtered)
-    dead = runtime_from(ctx).dead_letters
-    choice = choose(dead, ids, where, everything=everything)
-    _confirm(f"Delete {choice.text} for good, undelivered?", choice, yes=yes)
-    _carry_out(Fate.PURGED, choice, dead.purge(choice.ids), as_json=as_json)
-
-
-def _confirm(question: str, choice: Choice, *, yes: bool) -> None:
-    if yes or not choice.ids:
-        return
+    runtime = chosen_runtime()
+    choice = choose(runtime.dead_letters, ids, where, everything=everything)
+    what = f"{counted(len(choice.ids))} ({by_reason(choice.reasons)})"
     try:
-        agreed = click.confirm(question, err=True)
+        agreed = yes or not choice.ids or click.confirm(question.format(what), err=True)
     except click.Abort:
         click.echo(err=True)
         raise Failure("nobody answered, so nothing was done. --yes does not ask.", FAILED) from None
     if not agreed:
         raise Failure("nothing was done.", FAILED)
+    return runtime, choice
 
 
 def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: bool) -> NoReturn:
     """Work through the letters, tell what became of them, and exit."""
     seen: Counter[Fate] = Counter()
-    problem, code = _work(fates, aim, len(choice.ids), seen)
-    if code == OK and choice.missing:
-        code = NOT_FOUND
-    if code == OK and seen[Fate.BUSY] + seen[Fate.NO_EVENT]:
-        code = FAILED
+    problem, code = None, OK
+    bar = click.progressbar(fates, length=len(choice.ids), label=aim.value, file=sys.stderr)
+    try:
+        # Those before a problem are counted as well.
+        with bar if sys.stderr.isatty() else nullcontext(fates) as watched:
+            seen.update(watched)
+    except PublishError as exc:
+        problem, code = f"an event could not be published ({exc.reason})", UNREACHABLE
+    except DeadLetterError as exc:
+        problem, code = f"the dead letter store {exc}", UNREACHABLE
+    except KeyboardInterrupt:
+        problem, code = "interrupted", INTERRUPTED
     remaining = len(choice.ids) - seen[aim] - seen[Fate.GONE]
     if as_json:
         counts = {fate.value: seen[fate] for fate in (aim, Fate.GONE, Fate.BUSY, Fate.NO_EVENT)}
@@ -138,60 +140,27 @@ def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: boo
         click.echo(json.dumps(result | {"unknown": choice.missing, "error": problem}, indent=2))
     elif problem is None:
         click.echo(f"{counted(seen[aim])} {aim.value}.")
-    for sentence in _sentences(seen, choice):
-        click.echo(sentence, err=True)
+    _tell(seen, choice)
     if problem is not None:
-        click.echo(
-            f"Error: {problem}. {counted(seen[aim])} {aim.value}, {remaining:,} still kept. "
+        raise Failure(
+            f"{problem}. {counted(seen[aim])} {aim.value}, {remaining:,} still kept. "
             "No event is lost; when the cause is gone, run the same command again.",
+            code,
+        )
+    sys.exit(NOT_FOUND if choice.missing else FAILED if remaining else OK)
+
+
+def _tell(seen: Counter[Fate], choice: Choice) -> None:
+    """Say what became of those that were not simply done."""
+    for letter_id in choice.missing:
+        click.echo(
+            f"No dead letter has the id {letter_id}: mistyped, or replayed, purged or removed for "
+            "its age.",
             err=True,
         )
-    sys.exit(code)
-
-
-def _work(
-    fates: Iterator[Fate], aim: Fate, length: int, seen: Counter[Fate]
-) -> tuple[str | None, int]:
-    """Count what becomes of the letters into ``seen``; what stopped it, and the exit code."""
-    try:
-        for fate in _with_bar(fates, aim, length):
-            seen[fate] += 1
-    except PublishError as exc:
-        return f"an event could not be published ({exc.reason})", UNREACHABLE
-    except DeadLetterError as exc:
-        return f"the dead letter store {exc}", UNREACHABLE
-    except KeyboardInterrupt:
-        return "interrupted", INTERRUPTED
-    return None, OK
-
-
-def _sentences(seen: Counter[Fate], choice: Choice) -> Iterator[str]:
-    for letter_id in choice.missing:
-        yield (
-            f"No dead letter has the id {letter_id}: mistyped, or replayed, purged or removed for "
-            "its age."
-        )
-    if seen[Fate.GONE]:
-        yield f"{counted(seen[Fate.GONE])} had left the store meanwhile."
-    if seen[Fate.BUSY]:
-        yield (
-            f"{counted(seen[Fate.BUSY])} kept, being in the hands of another replay: see in a "
-            "minute whether any remain."
-        )
-    if seen[Fate.NO_EVENT]:
-        yield (
-            f"{counted(seen[Fate.NO_EVENT])} kept, being no event that could be published: look "
-            "with `dead-letters show`, delete with `dead-letters purge`."
-        )
-
-
-def _with_bar(fates: Iterator[Fate], aim: Fate, length: int) -> Iterator[Fate]:
-    """The same, with a progress bar on stderr if somebody is watching."""
-    if not sys.stderr.isatty():
-        yield from fates
-        return
-    with click.progressbar(fates, length=length, label=aim.value, file=sys.stderr) as bar:
-        yield from bar
+    for fate, text in _TOLD.items():
+        if seen[fate]:
+            click.echo(f"{counted(seen[fate])} {text}", err=True)
 
 
 def _print_array(letters: Iterable[DeadLetter]) -> None:
@@ -207,17 +176,6 @@ def _print_table(letters: Iterable[DeadLetter]) -> None:
     number = 0
     for number, letter in enumerate(letters, 1):
         if number == 1:
-            click.echo(
-                _ROW.format("ID", "LAST FAILURE, UTC", "REASON", "STATUS", "ATTEMPTS", "EVENT")
-            )
-        click.echo(
-            _ROW.format(
-                letter.id,
-                f"{letter.last_at:%Y-%m-%d %H:%M:%S}",
-                letter.reason,
-                "-" if letter.status is None else letter.status,
-                letter.attempts,
-                letter.summary,
-            )
-        )
+            click.echo(_HEAD)
+        click.echo(_ROW.format(letter, status="-" if letter.status is None else letter.status))
     click.echo(f"{counted(number)}.", err=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import OptlyCeleryError
+from .exits import Failure
 
 if TYPE_CHECKING:
     from ..demo.ledger import Ledger
@@ -56,8 +57,7 @@ def demo(visitors: int, broker: str | None, port: int, as_json: bool) -> None:
         click.echo("\nStopped; nothing of the demo is left running.", err=True)
         sys.exit(EXIT_SIGNAL + exc.number)
     except OptlyCeleryError as exc:
-        click.echo(f"Error: {exc}.", err=True)
-        sys.exit(EXIT_CANNOT_RUN)
+        raise Failure(f"{exc}.", EXIT_CANNOT_RUN) from None
     balanced = ledger.balances(poisoned=POISONED)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(ledger) | {"balanced": balanced}, indent=2))
@@ -67,11 +67,11 @@ def demo(visitors: int, broker: str | None, port: int, as_json: bool) -> None:
     sys.exit(0 if balanced else EXIT_UNACCOUNTED)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Guide:
     """Says what happens, for people: on standard output, or where that is for machines, beside."""
 
-    def __init__(self, *, err: bool) -> None:
-        self._err = err
+    err: bool
 
     def title(self) -> None:
         self._say(
@@ -86,7 +86,7 @@ class _Guide:
         return click.progressbar(
             length=length,
             label=f"  {label}",
-            file=sys.stderr if self._err else sys.stdout,
+            file=sys.stderr if self.err else sys.stdout,
             bar_template="%(label)-12s  [%(bar)s]  %(info)s",
             empty_char=".",
             show_eta=False,
@@ -96,7 +96,7 @@ class _Guide:
         )
 
     def _say(self, line: str) -> None:
-        click.echo(line, err=self._err)
+        click.echo(line, err=self.err)
 
 
 def _print(ledger: Ledger) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import click
 
 from ..runtime.process import close
-from .chosen_app import runtime_from
-from .exits import CONFIG, OK, UNREACHABLE, Failure
+from .chosen_app import chosen_runtime
+from .exits import CONFIG, UNREACHABLE, Failure
 
 
 @click.group()
@@ -19,8 +18,7 @@ def outbox() -> None:
 
 @outbox.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
-def drain(ctx: click.Context, /, *, as_json: bool) -> None:
+def drain(*, as_json: bool) -> None:
     """Publish what processes that are gone have left in their outboxes.
 
     Any process that stores events does this by itself, now and then; this is for a machine on
@@ -29,7 +27,7 @@ def drain(ctx: click.Context, /, *, as_json: bool) -> None:
     \b
     Exits 0 when nothing is left, 3 when the broker stopped taking events.
     """  # noqa: D301 - click's mark for lines that stay as they are
-    store = runtime_from(ctx).store
+    store = chosen_runtime().store
     if store is None:
         raise Failure("the outbox directory cannot be used: see above.", CONFIG)
     click.echo(f"looking into {store.directory} …", err=True)
@@ -43,9 +41,8 @@ def drain(ctx: click.Context, /, *, as_json: bool) -> None:
             f"{found.alive} files belong to running processes"
         )
     if not found.done:
-        click.echo(
-            "Error: the broker does not take events now; what is left stays in its files. "
+        raise Failure(
+            "the broker does not take events now; what is left stays in its files. "
             "Try again when it does.",
-            err=True,
+            UNREACHABLE,
         )
-    sys.exit(OK if found.done else UNREACHABLE)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 
 import click
 from celery.utils.nodenames import default_nodename, host_format
 
 from ..status.verdict import Status, collect, verdict
 from ..worker.receive.receipt import ASIDE
-from .chosen_app import runtime_from
-from .exits import FAILED, OK, UNREACHABLE
+from .choice import by_reason
+from .chosen_app import chosen_runtime
+from .exits import FAILED, OK, UNREACHABLE, Failure
 
 _UNKNOWN = "unknown"
 
@@ -26,8 +28,7 @@ _UNKNOWN = "unknown"
     "--worker", metavar="NAME",
     help="Ask this worker alone, named as for celery worker -n: celery@%h is the one on this host.",
 )  # fmt: skip
-@click.pass_context
-def status(ctx: click.Context, /, *, as_json: bool, timeout_s: float, worker: str | None) -> None:
+def status(*, as_json: bool, timeout_s: float, worker: str | None) -> None:
     """Tell whether events get delivered.
 
     Shows what waits in the broker, which workers take it and what was refused. Workers are asked
@@ -42,47 +43,47 @@ def status(ctx: click.Context, /, *, as_json: bool, timeout_s: float, worker: st
           3 when the broker does not answer.
     """  # noqa: D301 - click's mark for lines that stay as they are
     name = host_format(default_nodename(worker)) if worker else None
-    found = collect(runtime_from(ctx), timeout_s=timeout_s, worker=name)
+    found = collect(chosen_runtime(), timeout_s=timeout_s, worker=name)
     judged = verdict(found)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
     elif found.broker_answered:
-        _print(found)
+        for label, text in _rows(found):
+            click.echo(f"{label:<14}{text}")
         click.echo(judged.text)
     if not found.broker_answered:
-        click.echo(
-            f"Error: {'; '.join(found.unanswered)}. Check that it runs, and that broker_url "
+        raise Failure(
+            f"{'; '.join(found.unanswered)}. Check that it runs, and that broker_url "
             "(OPTLY_BROKER_URL for the standalone app) names it.",
-            err=True,
+            UNREACHABLE,
         )
-        sys.exit(UNREACHABLE)
     sys.exit(OK if judged.healthy else FAILED)
 
 
-def _print(found: Status) -> None:
+def _rows(found: Status) -> Iterator[tuple[str, str]]:
+    yield "broker", found.broker
     unacked = "" if found.unacked is None else f", {found.unacked:,} unacked (all queues)"
-    waiting = f"{found.queue}: {found.waiting:,} waiting{unacked}"
-    rows = [("broker", found.broker), ("queue", waiting)]
+    yield "queue", f"{found.queue}: {found.waiting:,} waiting{unacked}"
     if found.unreadable:
-        name = ASIDE % found.queue
-        rows.append(("unreadable", f"{found.unreadable:,}, waiting in {name} for a worker to keep"))
+        aside = ASIDE % found.queue
+        yield "unreadable", f"{found.unreadable:,}, waiting in {aside} for a worker to keep"
     if found.workers is None:
-        rows.append(("workers", _UNKNOWN))
+        yield "workers", _UNKNOWN
     for worker in found.workers or ():
         verb = "consumes" if worker.consumes else "does not consume"
         lacks = "" if worker.knows_task else ", has no deliver task"
-        rows.append(("worker", f"{worker.name} {verb} {found.queue}{lacks}"))
-        rows += [("paused", f"{host} by {worker.name}") for host in worker.paused]
-    rows += [("parked", f"{count:,} for {host}") for host, count in (found.parked or {}).items()]
+        yield "worker", f"{worker.name} {verb} {found.queue}{lacks}"
+        for host in worker.paused:
+            yield "paused", f"{host} by {worker.name}"
+    for host, count in (found.parked or {}).items():
+        yield "parked", f"{count:,} for {host}"
     if found.asked is None:
-        rows.append(("dead letters", _letters(found)))
-    for name, value in rows:
-        click.echo(f"{name:<14}{value}")
+        yield "dead letters", _letters(found)
 
 
 def _letters(found: Status) -> str:
     if found.dead_letters is None:
         return _UNKNOWN
-    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in found.dead_letters.items())
+    reasons = f" ({by_reason(found.dead_letters)})" if found.dead_letters else ""
     expired = f"; {found.expired:,} removed for their age" if found.expired else ""
-    return f"{sum(found.dead_letters.values()):,}{f' ({reasons})' if reasons else ''}{expired}"
+    return f"{sum(found.dead_letters.values()):,}{reasons}{expired}"

@@ -211,7 +211,7 @@ ROWS = [
                "increment_eventually": "one waits", "decrement_eventually": "one is due"},
     ),
     *rows(
-        "kombu.serialization", where="contrib/django/celery_checks.py", seen=SEEN,
+        "kombu.serialization", where="contrib/django/checks.py", seen=SEEN,
         gone="compare accept_content with the names by text",
         names={"prepare_accept_content": "whether the worker takes JSON"},
     ),

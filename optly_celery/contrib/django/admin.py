@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponseRedirect
+from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.views.decorators.http import require_POST
@@ -129,7 +131,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
         done = ", ".join(f"{count} {fate.value}" for fate, count in fates.items()) or "nothing"
         logger.info("%s of dead letters by user %s: %s", action, request.user.pk, done)
         for fate, count in fates.items():
-            messages.info(request, f"{count} {_noun(count)} {_SENTENCES[fate]}.")
+            messages.info(request, f"{count} dead letter{pluralize(count)} {_SENTENCES[fate]}.")
         return back
 
     def _page(self, request: Any, title: str, part: str, **context: Any) -> Any:
@@ -143,15 +145,7 @@ def _runtime() -> Runtime:
 
 
 def _filter(query: Any) -> Filter:
-    ages = _AGES.get(query.get("age", ""), ("", Filter()))[1]
+    _, ages = _AGES.get(query.get("age"), ("", Filter()))
     status = query.get("status", "")
-    return Filter(
-        reason=query.get("reason") or None,
-        status=int(status) if status.isascii() and status.isdigit() else None,
-        older_than_s=ages.older_than_s,
-        newer_than_s=ages.newer_than_s,
-    )
-
-
-def _noun(count: int) -> str:
-    return "dead letter" if count == 1 else "dead letters"
+    number = int(status) if status.isascii() and status.isdigit() else None
+    return replace(ages, reason=query.get("reason") or None, status=number)

@@ -13,7 +13,5 @@ class OptimizelyConfig(AppConfig):  # type: ignore[misc]
     verbose_name = "Optimizely events"
 
     def ready(self) -> None:
-        """Register the checks. Opens nothing."""
-        from . import checks  # noqa: PLC0415 - after all apps are there
-
-        checks.register()
+        """Register the checks, which importing them does. Opens nothing."""
+        from . import checks  # noqa: F401, PLC0415 - after all apps are there

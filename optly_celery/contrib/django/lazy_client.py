@@ -64,6 +64,7 @@ Raises:
 
 def _forget(*, setting: str, **_: Any) -> None:
     if setting in ("OPTIMIZELY", "DATABASES"):
+        current_options.cache_clear()
         _made.clear()
         client._wrapped = empty  # noqa: SLF001 - Django's own way to have it made again
 

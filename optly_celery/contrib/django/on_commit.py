@@ -8,6 +8,7 @@ round without sending events of transactions that fail.
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 from django.db import connections, transaction
@@ -56,7 +57,7 @@ class OnCommitDispatcher:
         # than that of synchronous code, and never inside a transaction, which Django allows
         # in synchronous code alone.
         if connections[self._using].in_atomic_block:
-            kept = _Kept.of(event)
+            kept = _kept(event)
 
             # A function, no partial: Django logs its __qualname__ when it raises.
             def dispatch_later() -> None:
@@ -68,18 +69,14 @@ class OnCommitDispatcher:
             self._dispatcher.dispatch_event(event)
 
 
-class _Kept:
+def _kept(event: Any) -> Any:
     """An event as it is now: its tags are a dictionary of the caller's, who may change it."""
-
-    def __init__(self, event: Any, params: object) -> None:
-        self.url = event.url
-        self.params = params
-        self.http_verb = getattr(event, "http_verb", None)
-        self.headers = getattr(event, "headers", None)
-
-    @classmethod
-    def of(cls, event: Any) -> Any:
-        try:
-            return cls(event, json.loads(json.dumps(event.params)))
-        except (AttributeError, TypeError, ValueError, RecursionError):
-            return event  # it is no event, which is the dispatcher's to count
+    try:
+        return SimpleNamespace(
+            url=event.url,
+            params=json.loads(json.dumps(event.params)),
+            http_verb=getattr(event, "http_verb", None),
+            headers=getattr(event, "headers", None),
+        )
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return event  # it is no event, which is the dispatcher's to count

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from ...errors import SettingsError
@@ -73,7 +72,7 @@ class Options:
 
 @functools.cache
 def current_options() -> Options:
-    """The project's options; read once, and again after ``override_settings``.
+    """The project's options; read once, and again after what `lazy_client` listens for.
 
     Raises:
         SettingsError: they are wrong.
@@ -95,14 +94,6 @@ def sdk_arguments() -> frozenset[str]:
             "the Optimizely SDK cannot be imported: pip install optimizely-sdk"
         ) from None
     return frozenset(inspect.signature(Optimizely).parameters)
-
-
-def _forget(*, setting: str, **_: Any) -> None:
-    if setting in ("OPTIMIZELY", "DATABASES"):
-        current_options.cache_clear()
-
-
-setting_changed.connect(_forget)
 
 
 def _key(name: str) -> str:
