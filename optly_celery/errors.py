@@ -19,6 +19,8 @@ log and in Flower. A ``reason`` is a short snake_case word, made for counting.
 
 from __future__ import annotations
 
+import copyreg
+
 
 class OptlyCeleryError(Exception):
     """Root of the tree."""
@@ -26,14 +28,20 @@ class OptlyCeleryError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments are not in ``args``, which is all that pickle would replay;
         # a prefork worker pickles what its children raise.
-        return _revive, (type(self), self.args, dict(self.__dict__))
+        return copyreg.__newobj__, (type(self), *self.args), dict(self.__dict__)  # type: ignore[attr-defined]
+
+
+class _WithReason:
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)  # type: ignore[call-arg]  # a mixin
+        self.reason = reason
 
 
 class SettingsError(OptlyCeleryError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
-class NotAnEventError(OptlyCeleryError):
+class NotAnEventError(_WithReason, OptlyCeleryError):
     """What was dispatched cannot become an event.
 
     ``reason`` is one of ``no_url``, ``bad_verb``, ``bad_headers``,
@@ -43,12 +51,8 @@ class NotAnEventError(OptlyCeleryError):
     ``no_log_event``.
     """
 
-    def __init__(self, message: str, *, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
-
-class PublishError(OptlyCeleryError):
+class PublishError(_WithReason, OptlyCeleryError):
     """The broker did not take a message within the publish timeout.
 
     ``reason`` is one of ``broker_unreachable``, ``broker_timeout``,
@@ -56,29 +60,20 @@ class PublishError(OptlyCeleryError):
     an app with ``task_always_eager``, ``eager_delivery_failed``.
     """
 
-    def __init__(self, message: str, *, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
-
-class OutboxError(OptlyCeleryError):
+class OutboxError(_WithReason, OptlyCeleryError):
     """The outbox file did not take or give an event; what it holds stays where it is.
 
     ``reason`` is one of ``outbox_full``, ``outbox_disk_full``, ``outbox_read_only``,
     ``outbox_damaged``, ``outbox_foreign``, ``outbox_gone``, ``outbox_closed`` and ``outbox_io``.
     """
 
-    def __init__(self, message: str, *, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
-
-class DeliveryError(OptlyCeleryError):
+class DeliveryError(_WithReason, OptlyCeleryError):
     """One attempt did not deliver; ``status`` is the HTTP status, if there was an answer."""
 
     def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.reason = reason
+        super().__init__(message, reason=reason)
         self.status = status
 
 
@@ -113,14 +108,6 @@ class DeadLetterError(OptlyCeleryError):
 
 class NoSuchDeadLetterError(DeadLetterError):
     """No dead letter has this id: replayed, purged or expired meanwhile."""
-
-
-def _revive(
-    cls: type[OptlyCeleryError], args: tuple[object, ...], state: dict[str, object]
-) -> OptlyCeleryError:
-    error = cls.__new__(cls, *args)
-    error.__dict__.update(state)
-    return error
 
 
 def forget_frames(error: BaseException | None) -> None:

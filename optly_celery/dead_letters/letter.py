@@ -50,15 +50,9 @@ class DeadLetter:
     def as_dict(self) -> dict[str, Any]:
         """The letter for a JSON document; times are ISO 8601 in UTC."""
         return {
-            "id": self.id,
-            "task_id": self.task_id,
-            "reason": self.reason,
-            "error": self.error,
-            "status": self.status,
-            "attempts": self.attempts,
+            **vars(self),
             "first_at": self.first_at.isoformat(timespec="seconds"),
             "last_at": self.last_at.isoformat(timespec="seconds"),
-            "summary": self.summary,
         }
 
 

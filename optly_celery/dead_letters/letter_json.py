@@ -23,18 +23,9 @@ def letter_id(kept: Kept) -> str:
 
 def letter_text(kept: Kept, last_at: float) -> str:
     """What is known about an event that is kept; times are seconds since the epoch."""
-    return json.dumps(
-        {
-            "task_id": kept.task_id,
-            "reason": kept.reason,
-            "error": kept.reason if kept.error is None else kept.error,
-            "status": kept.status,
-            "attempts": kept.attempts,
-            "first_at": kept.first_at,
-            "last_at": last_at,
-            "summary": kept.event.summary,
-        }
-    )
+    known = {**vars(kept), "last_at": last_at, "summary": kept.event.summary}
+    del known["event"]
+    return json.dumps(known | {"error": kept.reason if kept.error is None else kept.error})
 
 
 def letter_of(letter_id: str, text: str | bytes) -> DeadLetter:
