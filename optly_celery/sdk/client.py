@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
@@ -145,15 +146,11 @@ class _Client(Optimizely):  # type: ignore[misc]
                 part.stop()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _revive, (self._options,)
+        return functools.partial(create_client, **self._options), ()
 
 
 _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
 _fork_hook_set = False
-
-
-def _revive(options: dict[str, Any]) -> Optimizely:
-    return create_client(**options)
 
 
 def _check(arguments: dict[str, Any]) -> None:
