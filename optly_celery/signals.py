@@ -44,8 +44,8 @@ resumed = Signal(name="resumed", providing_args={"host", "reason"})
 """A worker posts to ``host`` again; ``reason`` is why it had stopped; its main process."""
 
 
-def tell(signal: Signal, **facts: Any) -> None:
-    """Send a signal. A fact that is a function is called first, and only if anybody listens."""
+def tell(signal: Signal, **fields: Any) -> None:
+    """Send a signal. A field that is a function is called first, and only if anybody listens."""
     if signal.receivers:
-        known = {k: v() if callable(v) else v for k, v in facts.items()}
+        known = {k: v() if callable(v) else v for k, v in fields.items()}
         signal.send(sender=None, **known)

@@ -114,7 +114,7 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
     )
     dead = runtime.dead_letters
 
-    def keep(event: Event, reason: str) -> PermanentDeliveryError:
+    def end(event: Event, reason: str) -> PermanentDeliveryError:
         dead.keep(attempt.kept(event, reason))
         return PermanentDeliveryError(f"{event.summary}: {reason}", reason=reason)
 
@@ -122,7 +122,7 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
         ours = task.request.get(ENQUEUED_AT_HEADER) is not None
         event = Event.of(url, params, verb, headers, ours=ours, summary=task.known_summary())
     except NotAnEventError as exc:
-        return Outcome(refused=(keep(Event.raw(url, params, verb, headers), exc.reason),))
+        return Outcome(refused=(end(Event.raw(url, params, verb, headers), exc.reason),))
     try:
         return attempt_delivery(
             event, attempt, via=runtime.transport, policy=runtime.policy, dead=dead
@@ -135,7 +135,7 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
     except Exception:
         # A fault of this package must not cost the event: Celery acks a task that raised.
         logger.exception("unexpected error: %s", event.summary)
-        return Outcome(refused=(keep(event, "unexpected_error"),))
+        return Outcome(refused=(end(event, "unexpected_error"),))
 
 
 @worker_init.connect(weak=False)  # type: ignore[untyped-decorator, unused-ignore]

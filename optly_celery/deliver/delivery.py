@@ -84,7 +84,7 @@ def deliver(
     waiting = [event]
     refused: list[DeliveryError] = []
 
-    def keep(part: Event, exc: DeliveryError, reason: str) -> None:
+    def end(part: Event, exc: DeliveryError, reason: str) -> None:
         # Kept before the ack: a crash in between leaves a duplicate, never a loss.
         dead.keep(attempt.kept(part, reason, exc))
         forget_frames(exc)
@@ -104,13 +104,13 @@ def deliver(
                 reason = policy.gives_up(attempt.number, attempt.age_s)
                 if reason is None:
                     return later(exc, exc.retry_after_s)
-                keep(join(waiting), exc, reason)
+                end(join(waiting), exc, reason)
                 break
             except PermanentDeliveryError as exc:
                 if is_splittable(exc.status) and len(part.visitors) > 1:
                     waiting[:1] = split(part)
                     continue
-                keep(part, exc, exc.reason)
+                end(part, exc, exc.reason)
         except DeadLetterError as exc:
             # Neither delivered nor kept, so it stays in the queue, however many attempts it had.
             return later(
