@@ -83,12 +83,11 @@ def kept_message(message: Any, reason: str) -> Kept:
         "properties": message.properties,
     }
     headers = message.headers if isinstance(message.headers, dict) else {}
-    retries = headers.get("retries")
     return Kept(
         event=Event.raw(None, {"message": json.loads(json.dumps(whole, default=repr))}, None, None),
         task_id=str(headers.get("id") or message.delivery_tag),
         reason=reason,
-        attempts=retries if isinstance(retries, int) else 0,
+        attempts=_retries(headers),
         first_at=_first_at(headers),
     )
 
@@ -105,9 +104,14 @@ def kept_request(request: Any, reason: str) -> Kept:
         event=event,
         task_id=request.id,
         reason=reason,
-        attempts=int(message.headers.get("retries") or 0) + 1,
+        attempts=_retries(message.headers) + 1,
         first_at=_first_at(message.headers),
     )
+
+
+def _retries(headers: dict[str, Any]) -> int:
+    found = headers.get("retries")
+    return found if isinstance(found, int) else 0
 
 
 def _first_at(headers: dict[str, Any]) -> float:

@@ -66,8 +66,11 @@ class DeliverRequest(DiscreetRequest):
     def revoked(self) -> bool:
         """Also whether to leave it for now: Celery asks before it hands a request to the pool."""
         self._told = True  # a person's revocation acks, and says nothing about the endpoint
-        gone = super().revoked()
-        self._told = gone
+        gone = False
+        try:
+            gone = super().revoked()
+        finally:
+            self._told = gone
         if gone:
             return True
         if not self._parts.pausing.admits(self.id, self.url):

@@ -6,10 +6,13 @@ Celery logs them with their content and deletes them.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
+from celery.utils.time import maybe_iso8601, maybe_make_aware, timezone
+from kombu.asynchronous.timer import to_timestamp
 
 from ..dead_letters.store import DeadLetters
 from ..errors import DeadLetterError
@@ -88,9 +91,22 @@ def _check_readable(message: Any) -> None:
         raise TypeError("arguments")
     headers = message.headers if "id" in message.headers else message.payload
     hard, soft = headers.get("timelimit") or (None, None)
-    _ = (hard or 0) + (soft or 0) + (headers.get("retries") or 0)
-    if not isinstance(headers["id"], str):
-        raise TypeError("id")
+    retries, stamps = headers.get("retries"), headers.get("stamps") or {}
+    if not all(limit is None or _is_number(limit) for limit in (hard, soft)):
+        raise TypeError("timelimit")
+    if not (isinstance(headers["id"], str) and (retries is None or type(retries) is int)):
+        raise TypeError("id or retries")
+    if not (
+        _is_options(stamps) and _is_options(dict.fromkeys(headers.get("stamped_headers") or ()))
+    ):
+        raise TypeError("stamps")
+    for when in filter(None, (headers.get("eta"), headers.get("expires"))):
+        # As Celery does it, too late: it deletes what overflows.
+        to_timestamp(timezone.to_system(maybe_make_aware(maybe_iso8601(when))))
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _is_options(value: object) -> bool:

@@ -133,6 +133,12 @@ UNREADABLE = {
     "retries": ({"body": READABLE, "retries": "many"}, "undecodable"),
     "id": ({"body": READABLE, "id": None}, "undecodable"),
     "eta": ({"body": READABLE, "eta": "tomorrow"}, "undecodable"),
+    "eta beyond time": ({"body": READABLE, "eta": "9999-12-31T23:59:59-23:59"}, "undecodable"),
+    "stamps": ({"body": READABLE, "stamped_headers": 5}, "undecodable"),
+    "retries by limits": (
+        {"body": READABLE, "timelimit": ["a", "b"], "retries": "c"},
+        "undecodable",
+    ),
     "compression": ({"body": READABLE, "compression": "application/x-gzip"}, "undecodable"),
     "unknown task": ({"body": READABLE, "task": "optly_celery.delivr"}, "unknown_task"),
     "keyword twice": ({"body": [[US_URL], {"url": "visitor-1"}, None]}, "unexpected_error"),

@@ -86,6 +86,19 @@ ROWS = [
         names={"default_nodename": "--worker", "host_format": "--worker with %h"},
     ),
     *rows(
+        "celery.utils.time", where="worker/unreadable.py", seen=SEEN,
+        gone="convert a message's times as celery.worker.strategy does now: it deletes what "
+        "overflows",
+        names={"maybe_iso8601": "reads an eta", "maybe_make_aware": "as above",
+               "timezone": "the system's"},
+    ),
+    *rows(
+        "kombu.asynchronous.timer", where="worker/unreadable.py", seen=SEEN,
+        gone="as celery.utils.time",
+        names={"to_timestamp": ("as the strategy does", says("celery.worker.strategy:default",
+                                                             "to_timestamp("))},
+    ),
+    *rows(
         "celery.utils.time", where="worker/message.py", seen=SEEN,
         gone="datetime.fromisoformat, and UTC where it names no zone",
         names={"maybe_iso8601": "when a retry is due", "maybe_make_aware": "the same"},
