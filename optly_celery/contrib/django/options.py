@@ -11,7 +11,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Options:
         """
         if not isinstance(given, Mapping):
             raise SettingsError(f"OPTIMIZELY is a {type(given).__name__}: a dictionary is allowed")
-        ours = {f.name for f in fields(cls)} - {"sdk_arguments"}
+        ours = _CHECKS.keys()
         known = ours | sdk_arguments()
         for key in given:
             if key not in known:

@@ -43,7 +43,11 @@ class Visitor:
         if self._context is None:
             self._options = options = current_options()
             given = options.user_id(self._request) if options.user_id is not None else None
-            user_id = self._from_cookie(options) if given is None or given == "" else str(given)
+            user_id = "" if given is None else str(given)
+            if not user_id:
+                user_id = self._request.COOKIES.get(options.cookie_name, "")
+                if not _COOKIE.fullmatch(user_id):
+                    user_id = self._new_cookie = uuid.uuid4().hex
             attributes = options.attributes(self._request) if options.attributes else None
             self._context = client.create_user_context(user_id, dict(attributes or {}))
         return self._context
@@ -65,9 +69,3 @@ class Visitor:
                 samesite="Lax",
             )
         return response
-
-    def _from_cookie(self, options: Options) -> str:
-        found = self._request.COOKIES.get(options.cookie_name, "")
-        if not _COOKIE.fullmatch(found):
-            found = self._new_cookie = uuid.uuid4().hex
-        return str(found)
