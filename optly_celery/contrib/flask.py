@@ -18,16 +18,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import celery
+import click
 from flask import Flask, current_app, g, has_app_context, has_request_context
 
 from ..celery_app import current_app as current_celery_app
 from ..errors import OptlyCeleryError, SettingsError
 from ..event_dispatcher import AppDispatcher
 from ..sdk.client import create_client
-from .flask_commands import Commands
 
 if TYPE_CHECKING:
     from optimizely.optimizely import Optimizely as Client
@@ -163,7 +164,7 @@ class Optimizely:
             )
         config = self._defaults | _config_of(app)
         app.extensions[NAME] = state = AppState(app, celery_app or self._celery_app, config)
-        app.cli.add_command(Commands(lambda: state.celery_app))
+        app.cli.add_command(_Commands(lambda: state.celery_app))
 
     @property
     def client(self) -> Client:
@@ -178,6 +179,36 @@ class Optimizely:
     def user(self) -> OptimizelyUserContext:
         """The user context of the current request, as `AppState.user` tells."""
         return _state().user
+
+
+class _Commands(click.Group):
+    """``flask optimizely …``: the commands of ``optly-celery``, about the Flask app's Celery app.
+
+    Imported when asked for: that takes 0.1 s, which a web server's start should not pay.
+    """
+
+    def __init__(self, celery_app: Callable[[], Any]) -> None:
+        super().__init__("optimizely", help="Look after the events on their way to Optimizely.")
+        self._celery_app = celery_app
+
+    @cached_property
+    def _group(self) -> click.Group:
+        from ..cli import optimizely  # noqa: PLC0415 - see above
+        from ..cli.exits import CommandGroup  # noqa: PLC0415
+
+        return CommandGroup(self.name, commands=optimizely.commands)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._group.list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._group.get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from ..cli.chosen_app import ChosenApp  # noqa: PLC0415 - see above
+
+        ctx.obj = ChosenApp(self._celery_app)
+        return self._group.invoke(ctx)
 
 
 def _config_of(app: Flask) -> dict[str, Any]:
