@@ -23,8 +23,7 @@ from ...names import DELIVER_TASK
 from ...runtime.process import runtime_of
 from ...runtime.runtime import Runtime
 from ...status.verdict import collect, verdict
-from .lazy_client import ONE_OF, make_client
-from .options import current_options
+from .options import ONE_OF, current_options, make_client
 
 TAG = "optimizely"
 _ANSWER_WITHIN_S = 2.0

@@ -13,8 +13,7 @@ from typing import Any
 
 from django.utils.cache import patch_vary_headers
 
-from .lazy_client import client
-from .options import Options, current_options
+from .options import Options, client, current_options
 
 _COOKIE = re.compile(r"[0-9a-f]{32}")  # what `Visitor` makes; anything else was put there
 
