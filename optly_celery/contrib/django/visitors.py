@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from functools import cached_property
 from typing import Any
 
 from django.utils.cache import patch_vary_headers
@@ -33,23 +34,21 @@ class Visitor:
 
     def __init__(self, request: Any) -> None:
         self._request = request
-        self._context: Any = None
         self._options: Options | None = None
         self._new_cookie: str | None = None
 
-    def context(self) -> Any:
+    @cached_property
+    def user(self) -> Any:
         """The SDK's user context, the same one for the whole request."""
-        if self._context is None:
-            self._options = options = current_options()
-            given = options.user_id(self._request) if options.user_id is not None else None
-            user_id = "" if given is None else str(given)
-            if not user_id:
-                user_id = self._request.COOKIES.get(options.cookie_name, "")
-                if not _COOKIE.fullmatch(user_id):
-                    user_id = self._new_cookie = uuid.uuid4().hex
-            attributes = options.attributes(self._request) if options.attributes else None
-            self._context = client.create_user_context(user_id, dict(attributes or {}))
-        return self._context
+        self._options = options = current_options()
+        given = options.user_id(self._request) if options.user_id is not None else None
+        user_id = "" if given is None else str(given)
+        if not user_id:
+            user_id = self._request.COOKIES.get(options.cookie_name, "")
+            if not _COOKIE.fullmatch(user_id):
+                user_id = self._new_cookie = uuid.uuid4().hex
+        attributes = options.attributes(self._request) if options.attributes else None
+        return client.create_user_context(user_id, dict(attributes or {}))
 
     def remember(self, response: Any) -> Any:
         """The response, with the visitor's cookie if it is new."""
