@@ -54,7 +54,7 @@ class AppState:
     def __init__(self, app: Flask, celery_app: Any, config: Mapping[str, Any]) -> None:
         self._app = app
         self._given = celery_app
-        self._found: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
         self._user_id, self._attributes = (config.get(key) for key in _FLASK_KEYS)
         arguments = {k: v for k, v in config.items() if k not in _FLASK_KEYS}
         if arguments.get("event_dispatcher") is None:
@@ -72,24 +72,21 @@ class AppState:
         The one that `Optimizely.init_app` was given, else ``app.extensions["celery"]``, else one
         made of ``app.config["CELERY"]``, else the one that is current in this process.
         """
-        if "celery" not in self._found:
-            # Two threads at once may find two; the one that is kept is the one that both return.
-            self._found.setdefault("celery", self._find_celery_app())
-        return self._found["celery"] or current_celery_app()
-
-    def _find_celery_app(self) -> Any:
-        # On first use: the factory may set it up after this extension.
+        # When used, not before: the factory may set it up after this extension.
         found = self._given or self._app.extensions.get("celery")
         if isinstance(found, celery.Celery):
             return found
         config = self._app.config.get("CELERY")
         if config is None:
-            return None
-        made = celery.Celery(
-            self._app.import_name, include=["optly_celery.tasks"], set_as_current=False
-        )
-        made.config_from_object(config)
-        return made
+            return current_celery_app()
+        if "celery" not in self._made:
+            made = celery.Celery(
+                self._app.import_name, include=["optly_celery.tasks"], set_as_current=False
+            )
+            made.config_from_object(config)
+            # Two threads at once may make two; the one that is kept is the one that both return.
+            self._made.setdefault("celery", made)
+        return self._made["celery"]
 
     @property
     def user(self) -> OptimizelyUserContext:
@@ -193,10 +190,9 @@ class _Commands(click.Group):
 
     @cached_property
     def _group(self) -> click.Group:
-        from ..cli import optimizely  # noqa: PLC0415 - see above
-        from ..cli.exits import CommandGroup  # noqa: PLC0415
+        from ..cli import exits, optimizely  # noqa: PLC0415 - see above
 
-        return CommandGroup(self.name, commands=optimizely.commands)
+        return exits.CommandGroup(self.name, commands=optimizely.commands)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return self._group.list_commands(ctx)
