@@ -60,10 +60,7 @@ def list_(*, as_json: bool, limit: int | None, **filtered: Any) -> None:
     letters: Iterable[DeadLetter] = dead.list(where, newest_first=limit is not None)
     if limit is not None:
         letters = reversed(list(islice(letters, limit)))
-    if as_json:
-        _print_array(letters)
-    else:
-        _print_table(letters)
+    (_print_array if as_json else _print_table)(letters)
 
 
 @dead_letters.command(params=[_JSON])

@@ -105,9 +105,8 @@ def _print(ledger: Ledger, balanced: bool) -> None:
     click.echo()
     for label, count, remark in rows:
         line = f"  {label:<12}{count:>9,}   {remark}".rstrip()
-        click.secho(
-            line, bold=(label == "lost") or None, fg="red" if label == "lost" and count else None
-        )
+        lost = label == "lost"
+        click.secho(line, bold=lost or None, fg="red" if lost and count else None)
     click.echo()
     if balanced:
         click.secho(f"Every event is accounted for, after {ledger.took_s:.0f} s.", fg="green")

@@ -60,7 +60,6 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
         return False
 
     def get_urls(self) -> list[Any]:
-        """The list, what is done with a choice from it, and one letter."""
         view, name = self.admin_site.admin_view, "optly_celery_deadletter_{}".format
         return [
             path("", view(self.changelist_view), name=name("changelist")),

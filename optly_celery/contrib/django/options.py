@@ -27,8 +27,6 @@ from ...settings.values import seconds, text
 ONE_OF = ("sdk_key", "datafile", "config_manager")
 """The SDK's client needs one of these, or it has nothing to decide by."""
 
-_HALF_A_YEAR_S = 180 * 86_400.0
-
 # Arguments that are text themselves; text for any other is a dotted path.
 _PLAIN = ("sdk_key", "datafile", "datafile_access_token")
 # Functions that make these are for create_client to call, in each process.
@@ -51,7 +49,7 @@ class Options:
     attributes: Callable[[Any], Mapping[str, Any] | None] | None = None
     on_commit: str | None = None
     cookie_name: str = "optimizely_visitor"
-    cookie_age: float = _HALF_A_YEAR_S
+    cookie_age: float = 180 * 86_400.0  # half a year
     cookie_domain: str | None = None
     sdk_arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)  # with the key
 
@@ -195,9 +193,7 @@ def make_client() -> Any:
                 "leave out 'event_processor'"
             )
         arguments["event_processor"] = functools.partial(
-            OnCommitProcessor,
-            options.on_commit,
-            arguments.get("event_dispatcher", EventDispatcher),
+            OnCommitProcessor, options.on_commit, arguments.get("event_dispatcher", EventDispatcher)
         )
     try:
         return create_client(**arguments)
@@ -205,12 +201,10 @@ def make_client() -> Any:
         raise SettingsError(f"OPTIMIZELY is wrong: {exc}") from None
 
 
-def _make_once() -> Any:
-    # Two threads at once may make two; the one that is kept is the one that both return.
-    return _made.get("client") or _made.setdefault("client", make_client())
-
-
-client: Any = SimpleLazyObject(_make_once)
+# Two threads at once may make two; the one that is kept is the one that both return.
+client: Any = SimpleLazyObject(
+    lambda: _made.get("client") or _made.setdefault("client", make_client())
+)
 """Behaves as ``optimizely.Optimizely``; made from ``settings.OPTIMIZELY`` on first use.
 
 Raises:
