@@ -1,17 +1,15 @@
-"""Which dead letters a command is about: ids, or filters, or all of them."""
+"""Dead letters on the command line: options that filter them, and words that count them."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from ..dead_letters.letter import Filter
-from ..dead_letters.store import DeadLetters
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -55,35 +53,9 @@ def filter_of(**options: Any) -> Filter:
     return where
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Letters that are to be replayed or purged, oldest failure first, and why they were kept."""
-
-    ids: list[str]
-    reasons: Mapping[str, int]
-    missing: list[str]
-
-
-def choose(dead: DeadLetters, ids: tuple[str, ...], where: Filter, *, everything: bool) -> Choice:
-    """Look the letters up.
-
-    Raises:
-        UsageError: nothing says which letters are meant, or two things do.
-    """
-    if (bool(ids), where != Filter(), everything).count(True) != 1:
-        raise click.UsageError(
-            "Say which dead letters are meant: either ids, or filters such as --reason http_400, "
-            "or --all."
-        )
-    letters = dead.pick(list(dict.fromkeys(ids))) if ids else dead.list(where)
-    reasons = {letter.id: letter.reason for letter in letters}
-    missing = [letter_id for letter_id in ids if letter_id not in reasons]
-    return Choice(list(reasons), dict(Counter(reasons.values()).most_common()), missing)
-
-
 def by_reason(counts: Mapping[str, int]) -> str:
     """``http_400: 2, http_413: 1``."""
-    return ", ".join(f"{reason}: {count:,}" for reason, count in counts.items())
+    return ", ".join(f"{reason}: {count:,}" for reason, count in Counter(counts).most_common())
 
 
 def counted(number: int) -> str:

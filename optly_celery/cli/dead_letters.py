@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 
 import click
 
-from ..dead_letters.letter import DeadLetter, Fate
+from ..dead_letters.letter import ALL, DeadLetter, Fate
 from ..dead_letters.replay import replay
 from ..errors import DeadLetterError, PublishError
 from ..runtime.runtime import Runtime
-from .choice import FILTERS, Choice, by_reason, choose, counted, filter_of
+from .choice import FILTERS, by_reason, counted, filter_of
 from .chosen_app import chosen_runtime
 from .exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE, Failure
 
@@ -60,10 +60,7 @@ def list_(*, as_json: bool, limit: int | None, **filtered: Any) -> None:
     letters: Iterable[DeadLetter] = dead.list(where, newest_first=limit is not None)
     if limit is not None:
         letters = reversed(list(islice(letters, limit)))
-    if as_json:
-        _print_array(letters)
-    else:
-        _print_table(letters)
+    (_print_array if as_json else _print_table)(letters)
 
 
 @dead_letters.command(params=[_JSON])
@@ -88,41 +85,58 @@ def replay_(*, as_json: bool, **choosing: Any) -> None:
 
     A letter is removed once the broker has its event, so an interruption loses none.
     """
-    runtime, choice = _agreed("Publish {} again?", **choosing)
-    fates = replay(runtime.dead_letters, choice.ids, runtime.publisher.publish)
-    _carry_out(Fate.REPLAYED, choice, fates, as_json=as_json)
+    runtime, ids, missing = _agreed("Publish {} again?", **choosing)
+    fates = replay(runtime.dead_letters, ids, runtime.publisher.publish)
+    _carry_out(Fate.REPLAYED, ids, missing, fates, as_json=as_json)
 
 
 @dead_letters.command(params=[*_CHANGING])
 def purge(*, as_json: bool, **choosing: Any) -> None:
     """Delete dead letters. Their events are never delivered."""
-    runtime, choice = _agreed("Delete {} for good, undelivered?", **choosing)
-    _carry_out(Fate.PURGED, choice, runtime.dead_letters.purge(choice.ids), as_json=as_json)
+    runtime, ids, missing = _agreed("Delete {} for good, undelivered?", **choosing)
+    fates = runtime.dead_letters.purge(ids)
+    _carry_out(Fate.PURGED, ids, missing, fates, as_json=as_json)
 
 
 def _agreed(
     question: str, *, ids: tuple[str, ...], everything: bool, yes: bool, **filtered: Any
-) -> tuple[Runtime, Choice]:
-    """Look up which letters are meant, and ask unless there are none, or a yes was given."""
+) -> tuple[Runtime, list[str], list[str]]:
+    """Look up which letters are meant, and ask unless there are none, or a yes was given.
+
+    Returns the runtime, the ids of the letters, oldest failure first, and ids that are unknown.
+
+    Raises:
+        UsageError: nothing says which letters are meant, or two things do.
+        Failure: there was no yes.
+    """
     where = filter_of(**filtered)
     runtime = chosen_runtime()
-    choice = choose(runtime.dead_letters, ids, where, everything=everything)
-    what = f"{counted(len(choice.ids))} ({by_reason(choice.reasons)})"
+    if (bool(ids), where != ALL, everything).count(True) != 1:
+        raise click.UsageError(
+            "Say which dead letters are meant: either ids, or filters such as --reason http_400, "
+            "or --all."
+        )
+    dead = runtime.dead_letters
+    letters = dead.pick(list(dict.fromkeys(ids))) if ids else dead.list(where)
+    reasons = {letter.id: letter.reason for letter in letters}
+    what = f"{counted(len(reasons))} ({by_reason(Counter(reasons.values()))})"
     try:
-        agreed = yes or not choice.ids or click.confirm(question.format(what), err=True)
+        agreed = yes or not reasons or click.confirm(question.format(what), err=True)
     except click.Abort:
         click.echo(err=True)
         raise Failure("nobody answered, so nothing was done. --yes does not ask.", FAILED) from None
     if not agreed:
         raise Failure("nothing was done.", FAILED)
-    return runtime, choice
+    return runtime, list(reasons), [letter_id for letter_id in ids if letter_id not in reasons]
 
 
-def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: bool) -> NoReturn:
+def _carry_out(
+    aim: Fate, ids: list[str], missing: list[str], fates: Iterator[Fate], *, as_json: bool
+) -> NoReturn:
     """Work through the letters, tell what became of them, and exit."""
     seen: Counter[Fate] = Counter()
     problem, code = None, OK
-    bar = click.progressbar(fates, length=len(choice.ids), label=aim.value, file=sys.stderr)
+    bar = click.progressbar(fates, length=len(ids), label=aim.value, file=sys.stderr)
     try:
         # Those before a problem are counted as well.
         with bar if sys.stderr.isatty() else nullcontext(fates) as watched:
@@ -133,26 +147,26 @@ def _carry_out(aim: Fate, choice: Choice, fates: Iterator[Fate], *, as_json: boo
         problem, code = f"the dead letter store {exc}", UNREACHABLE
     except KeyboardInterrupt:
         problem, code = "interrupted", INTERRUPTED
-    remaining = len(choice.ids) - seen[aim] - seen[Fate.GONE]
+    remaining = len(ids) - seen[aim] - seen[Fate.GONE]
     if as_json:
         counts = {fate.value: seen[fate] for fate in (aim, Fate.GONE, Fate.BUSY, Fate.NO_EVENT)}
-        result = {"matched": len(choice.ids), **counts, "remaining": remaining}
-        click.echo(json.dumps(result | {"unknown": choice.missing, "error": problem}, indent=2))
+        result = {"matched": len(ids), **counts, "remaining": remaining}
+        click.echo(json.dumps(result | {"unknown": missing, "error": problem}, indent=2))
     elif problem is None:
         click.echo(f"{counted(seen[aim])} {aim.value}.")
-    _tell(seen, choice)
+    _tell(seen, missing)
     if problem is not None:
         raise Failure(
             f"{problem}. {counted(seen[aim])} {aim.value}, {remaining:,} still kept. "
             "No event is lost; when the cause is gone, run the same command again.",
             code,
         )
-    sys.exit(NOT_FOUND if choice.missing else FAILED if remaining else OK)
+    sys.exit(NOT_FOUND if missing else FAILED if remaining else OK)
 
 
-def _tell(seen: Counter[Fate], choice: Choice) -> None:
+def _tell(seen: Counter[Fate], missing: list[str]) -> None:
     """Say what became of those that were not simply done."""
-    for letter_id in choice.missing:
+    for letter_id in missing:
         click.echo(
             f"No dead letter has the id {letter_id}: mistyped, or replayed, purged or removed for "
             "its age.",

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import OptlyCeleryError
-from .exits import Failure
+from .exits import FAILED, OK, Failure
 
 if TYPE_CHECKING:
     from ..demo.ledger import Ledger
     from ..demo.rig import Bar
 
-EXIT_UNACCOUNTED = 1
 EXIT_CANNOT_RUN = 3
 EXIT_SIGNAL = 128  # plus the signal's number, as a shell counts
 
@@ -48,7 +47,10 @@ def demo(visitors: int, broker: str | None, port: int, as_json: bool) -> None:
     from ..demo.tour import POISONED, run  # noqa: PLC0415
 
     guide = _Guide(err=as_json)
-    guide.title()
+    click.secho("From the Optimizely SDK to the endpoint, on this machine", bold=True, err=as_json)
+    click.echo(
+        "Half-way the collector goes away for a while, and it refuses one event.\n", err=as_json
+    )
     try:
         with Interrupt() as interrupt:
             plan = Plan(visitors=visitors, broker_url=broker, port=port)
@@ -62,9 +64,8 @@ def demo(visitors: int, broker: str | None, port: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(ledger) | {"balanced": balanced}, indent=2))
     else:
-        _print(ledger)
-        _conclude(ledger, balanced)
-    sys.exit(0 if balanced else EXIT_UNACCOUNTED)
+        _print(ledger, balanced)
+    sys.exit(OK if balanced else FAILED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +74,8 @@ class _Guide:
 
     err: bool
 
-    def title(self) -> None:
-        self._say(
-            click.style("From the Optimizely SDK to the endpoint, on this machine", bold=True)
-        )
-        self._say("Half-way the collector goes away for a while, and it refuses one event.\n")
-
     def note(self, label: str, text: str) -> None:
-        self._say(f"  {label:<12}{text}")
+        click.echo(f"  {label:<12}{text}", err=self.err)
 
     def bar(self, label: str, length: int) -> AbstractContextManager[Bar]:
         return click.progressbar(
@@ -95,11 +90,8 @@ class _Guide:
             update_min_steps=0,  # news of an outage come without progress
         )
 
-    def _say(self, line: str) -> None:
-        click.echo(line, err=self.err)
 
-
-def _print(ledger: Ledger) -> None:
+def _print(ledger: Ledger, balanced: bool) -> None:
     speed = f"p50 {ledger.dispatch_p50_ms:.2f} ms, p99 {ledger.dispatch_p99_ms:.2f} ms"
     rows = [
         ("dispatched", ledger.dispatched, f"dispatch_event, beside a busy worker: {speed}"),
@@ -113,17 +105,9 @@ def _print(ledger: Ledger) -> None:
     click.echo()
     for label, count, remark in rows:
         line = f"  {label:<12}{count:>9,}   {remark}".rstrip()
-        click.secho(
-            line, bold=(label == "lost") or None, fg="red" if label == "lost" and count else None
-        )
+        lost = label == "lost"
+        click.secho(line, bold=lost or None, fg="red" if lost and count else None)
     click.echo()
-
-
-def _counts(by_name: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} x {name}" for name, count in by_name.items())
-
-
-def _conclude(ledger: Ledger, balanced: bool) -> None:
     if balanced:
         click.secho(f"Every event is accounted for, after {ledger.took_s:.0f} s.", fg="green")
     elif ledger.lost:
@@ -131,3 +115,7 @@ def _conclude(ledger: Ledger, balanced: bool) -> None:
         click.secho(f"{ledger.lost:,} {noun} unaccounted for.", fg="red", err=True)
     else:
         click.secho(f"{ledger.dead_letters:,} dead letters, where 1 was due.", fg="red", err=True)
+
+
+def _counts(by_name: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} x {name}" for name, count in by_name.items())

@@ -9,18 +9,12 @@ import click
 from ..errors import DeadLetterError, NoSuchDeadLetterError, SettingsError
 
 OK = 0
-FAILED = 1
-"""Not healthy, or not all that was asked for was done."""
-USAGE = 2
-"""An option or argument makes no sense; click's own code."""
-UNREACHABLE = 3
-"""The broker or the dead letter store does not answer, or refuses."""
-NOT_FOUND = 4
-"""No dead letter has the given id."""
-CONFIG = 78
-"""A setting is wrong; sysexits.h calls it EX_CONFIG."""
-INTERRUPTED = 130
-"""Ctrl-C, as a shell counts."""
+FAILED = 1  # not healthy, or not all that was asked for was done
+USAGE = 2  # an option or argument makes no sense; click's own code
+UNREACHABLE = 3  # the broker or the dead letter store does not answer, or refuses
+NOT_FOUND = 4  # no dead letter has the given id
+CONFIG = 78  # a setting is wrong; sysexits.h calls it EX_CONFIG
+INTERRUPTED = 130  # Ctrl-C, as a shell counts
 
 
 class Failure(click.ClickException):

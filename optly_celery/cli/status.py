@@ -15,8 +15,6 @@ from .choice import by_reason
 from .chosen_app import chosen_runtime
 from .exits import FAILED, OK, UNREACHABLE, Failure
 
-_UNKNOWN = "unknown"
-
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -68,7 +66,7 @@ def _rows(found: Status) -> Iterator[tuple[str, str]]:
         aside = ASIDE % found.queue
         yield "unreadable", f"{found.unreadable:,}, waiting in {aside} for a worker to keep"
     if found.workers is None:
-        yield "workers", _UNKNOWN
+        yield "workers", "unknown"
     for worker in found.workers or ():
         verb = "consumes" if worker.consumes else "does not consume"
         lacks = "" if worker.knows_task else ", has no deliver task"
@@ -77,13 +75,9 @@ def _rows(found: Status) -> Iterator[tuple[str, str]]:
             yield "paused", f"{host} by {worker.name}"
     for host, count in (found.parked or {}).items():
         yield "parked", f"{count:,} for {host}"
-    if found.asked is None:
-        yield "dead letters", _letters(found)
-
-
-def _letters(found: Status) -> str:
-    if found.dead_letters is None:
-        return _UNKNOWN
-    reasons = f" ({by_reason(found.dead_letters)})" if found.dead_letters else ""
-    expired = f"; {found.expired:,} removed for their age" if found.expired else ""
-    return f"{sum(found.dead_letters.values()):,}{reasons}{expired}"
+    if found.dead_letters is not None:
+        reasons = f" ({by_reason(found.dead_letters)})" if found.dead_letters else ""
+        expired = f"; {found.expired:,} removed for their age" if found.expired else ""
+        yield "dead letters", f"{sum(found.dead_letters.values()):,}{reasons}{expired}"
+    elif found.asked is None:
+        yield "dead letters", "unknown"

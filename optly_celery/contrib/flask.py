@@ -18,16 +18,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import celery
+import click
 from flask import Flask, current_app, g, has_app_context, has_request_context
 
 from ..celery_app import current_app as current_celery_app
 from ..errors import OptlyCeleryError, SettingsError
 from ..event_dispatcher import AppDispatcher
 from ..sdk.client import create_client
-from .flask_commands import Commands
 
 if TYPE_CHECKING:
     from optimizely.optimizely import Optimizely as Client
@@ -53,7 +54,7 @@ class AppState:
     def __init__(self, app: Flask, celery_app: Any, config: Mapping[str, Any]) -> None:
         self._app = app
         self._given = celery_app
-        self._found: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
         self._user_id, self._attributes = (config.get(key) for key in _FLASK_KEYS)
         arguments = {k: v for k, v in config.items() if k not in _FLASK_KEYS}
         if arguments.get("event_dispatcher") is None:
@@ -71,24 +72,21 @@ class AppState:
         The one that `Optimizely.init_app` was given, else ``app.extensions["celery"]``, else one
         made of ``app.config["CELERY"]``, else the one that is current in this process.
         """
-        if "celery" not in self._found:
-            # Two threads at once may find two; the one that is kept is the one that both return.
-            self._found.setdefault("celery", self._find_celery_app())
-        return self._found["celery"] or current_celery_app()
-
-    def _find_celery_app(self) -> Any:
-        # On first use: the factory may set it up after this extension.
+        # When used, not before: the factory may set it up after this extension.
         found = self._given or self._app.extensions.get("celery")
         if isinstance(found, celery.Celery):
             return found
         config = self._app.config.get("CELERY")
         if config is None:
-            return None
-        made = celery.Celery(
-            self._app.import_name, include=["optly_celery.tasks"], set_as_current=False
-        )
-        made.config_from_object(config)
-        return made
+            return current_celery_app()
+        if "celery" not in self._made:
+            made = celery.Celery(
+                self._app.import_name, include=["optly_celery.tasks"], set_as_current=False
+            )
+            made.config_from_object(config)
+            # Two threads at once may make two; the one that is kept is the one that both return.
+            self._made.setdefault("celery", made)
+        return self._made["celery"]
 
     @property
     def user(self) -> OptimizelyUserContext:
@@ -163,7 +161,7 @@ class Optimizely:
             )
         config = self._defaults | _config_of(app)
         app.extensions[NAME] = state = AppState(app, celery_app or self._celery_app, config)
-        app.cli.add_command(Commands(lambda: state.celery_app))
+        app.cli.add_command(_Commands(lambda: state.celery_app))
 
     @property
     def client(self) -> Client:
@@ -178,6 +176,35 @@ class Optimizely:
     def user(self) -> OptimizelyUserContext:
         """The user context of the current request, as `AppState.user` tells."""
         return _state().user
+
+
+class _Commands(click.Group):
+    """``flask optimizely …``: the commands of ``optly-celery``, about the Flask app's Celery app.
+
+    Imported when asked for: that takes 0.1 s, which a web server's start should not pay.
+    """
+
+    def __init__(self, celery_app: Callable[[], Any]) -> None:
+        super().__init__("optimizely", help="Look after the events on their way to Optimizely.")
+        self._celery_app = celery_app
+
+    @cached_property
+    def _group(self) -> click.Group:
+        from ..cli import exits, optimizely  # noqa: PLC0415 - see above
+
+        return exits.CommandGroup(self.name, commands=optimizely.commands)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._group.list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._group.get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from ..cli.chosen_app import ChosenApp  # noqa: PLC0415 - see above
+
+        ctx.obj = ChosenApp(self._celery_app)
+        return self._group.invoke(ctx)
 
 
 def _config_of(app: Flask) -> dict[str, Any]:

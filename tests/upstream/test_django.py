@@ -20,12 +20,12 @@ def _it_is_made_again() -> None:
 
 ROWS = [
     *rows(
-        "django.utils.functional:LazyObject", where="contrib/django/lazy_client.py", seen=SEEN,
+        "django.utils.functional:LazyObject", where="contrib/django/options.py", seen=SEEN,
         gone="make a client object that asks `_made` at each look at an attribute",
         names={"_wrapped": ("a test's override_settings has it made again", _it_is_made_again)},
     ),
     *rows(
-        "django.utils.functional", where="contrib/django/lazy_client.py", seen=SEEN,
+        "django.utils.functional", where="contrib/django/options.py", seen=SEEN,
         gone="as above", names={"empty": "not made yet", "SimpleLazyObject": "made when used"},
     ),
     *rows(

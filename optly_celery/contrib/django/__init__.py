@@ -22,7 +22,7 @@ __all__ = ["client"]
 def __getattr__(name: str) -> Any:
     # Not imported above: Django imports this package before its settings may be read.
     if name == "client":
-        from .lazy_client import client  # noqa: PLC0415
+        from .options import client  # noqa: PLC0415
 
         return client
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

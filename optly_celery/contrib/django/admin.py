@@ -26,7 +26,6 @@ from ...dead_letters.letter import Fate, Filter, event_dict
 from ...dead_letters.replay import replay
 from ...errors import DeadLetterError, PublishError, SettingsError
 from ...runtime.process import runtime_of
-from ...runtime.runtime import Runtime
 from .models import DeadLetter
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,6 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
         return False
 
     def get_urls(self) -> list[Any]:
-        """The list, what is done with a choice from it, and one letter."""
         view, name = self.admin_site.admin_view, "optly_celery_deadletter_{}".format
         return [
             path("", view(self.changelist_view), name=name("changelist")),
@@ -75,7 +73,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
             raise PermissionDenied
         letters, reasons = [], {}
         try:
-            dead = _runtime().dead_letters
+            dead = runtime_of(current_app()).dead_letters
             reasons = dead.count_by_reason()
             found = dead.list(_filter(request.GET), newest_first=True)
             letters = list(islice(found, _SHOWN))
@@ -93,7 +91,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
-            letter = _runtime().dead_letters.show(letter_id)
+            letter = runtime_of(current_app()).dead_letters.show(letter_id)
         except (DeadLetterError, SettingsError) as exc:
             messages.error(request, f"{exc}.")
             return HttpResponseRedirect(reverse(_LIST, current_app=self.admin_site.name))
@@ -119,7 +117,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
             return self._page(request, "Are you sure?", "ask", action=action, ids=ids)
         fates: Counter[Fate] = Counter()
         try:
-            runtime = _runtime()
+            runtime = runtime_of(current_app())
             dead = runtime.dead_letters
             publish = runtime.publisher.publish
             fates.update(replay(dead, ids, publish) if action == "replay" else dead.purge(ids))
@@ -138,10 +136,6 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
         context |= {**self.admin_site.each_context(request), "title": title, "part": part}
         context |= {"opts": self.model._meta}  # noqa: SLF001 - its public name in Django's docs
         return TemplateResponse(request, "optly_celery/dead_letters.html", context)
-
-
-def _runtime() -> Runtime:
-    return runtime_of(current_app())
 
 
 def _filter(query: Any) -> Filter:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,7 @@ from ...names import DELIVER_TASK
 from ...runtime.process import runtime_of
 from ...runtime.runtime import Runtime
 from ...status.verdict import collect, verdict
-from .lazy_client import ONE_OF, make_client
-from .options import current_options
+from .options import ONE_OF, current_options, make_client
 
 TAG = "optimizely"
 _ANSWER_WITHIN_S = 2.0
@@ -50,11 +50,9 @@ def check_options(**_: Any) -> Iterator[CheckMessage]:
 
 
 def _datafile(text: Any) -> Iterator[CheckMessage]:
-    try:
+    with suppress(ValueError):
         if text is None or isinstance(json.loads(text), dict):
             return
-    except ValueError:
-        pass
     # The SDK would log that, and decide nothing.
     hint = "Give it the text of the JSON document that Optimizely serves, or a Path of its file."
     yield Error("OPTIMIZELY['datafile'] is no datafile.", hint=hint, id="optly_celery.E002")

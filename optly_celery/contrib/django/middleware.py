@@ -33,8 +33,8 @@ class OptimizelyMiddleware:
 
     def __call__(self, request: Any) -> Any:
         visitor = Visitor(request)
-        request.optimizely = SimpleLazyObject(visitor.context)
-        request.aoptimizely = sync_to_async(visitor.context)
+        request.optimizely = SimpleLazyObject(lambda: visitor.user)
+        request.aoptimizely = sync_to_async(lambda: visitor.user)
         if self._is_async:
             return self._respond(self._get_response(request), visitor)
         return visitor.remember(self._get_response(request))

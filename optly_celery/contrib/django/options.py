@@ -1,4 +1,4 @@
-"""``settings.OPTIMIZELY``, read once into one frozen object and checked.
+"""``settings.OPTIMIZELY``, read once into one frozen object and checked, and the client made of it.
 
 It holds arguments of the SDK's client (``sdk_key``, ``datafile``, …) and the options below, all
 in lower case. What concerns the way of an event through Celery is Celery configuration instead:
@@ -11,17 +11,21 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.functional import SimpleLazyObject, empty
 from django.utils.module_loading import import_string
 
 from ...errors import SettingsError
+from ...event_dispatcher import EventDispatcher
 from ...settings.values import seconds, text
 
-_HALF_A_YEAR_S = 180 * 86_400.0
+ONE_OF = ("sdk_key", "datafile", "config_manager")
+"""The SDK's client needs one of these, or it has nothing to decide by."""
 
 # Arguments that are text themselves; text for any other is a dotted path.
 _PLAIN = ("sdk_key", "datafile", "datafile_access_token")
@@ -45,7 +49,7 @@ class Options:
     attributes: Callable[[Any], Mapping[str, Any] | None] | None = None
     on_commit: str | None = None
     cookie_name: str = "optimizely_visitor"
-    cookie_age: float = _HALF_A_YEAR_S
+    cookie_age: float = 180 * 86_400.0  # half a year
     cookie_domain: str | None = None
     sdk_arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)  # with the key
 
@@ -59,7 +63,7 @@ class Options:
         """
         if not isinstance(given, Mapping):
             raise SettingsError(f"OPTIMIZELY is a {type(given).__name__}: a dictionary is allowed")
-        ours = {f.name for f in fields(cls)} - {"sdk_arguments"}
+        ours = _CHECKS.keys()
         known = ours | sdk_arguments()
         for key in given:
             if key not in known:
@@ -72,7 +76,7 @@ class Options:
 
 @functools.cache
 def current_options() -> Options:
-    """The project's options; read once, and again after what `lazy_client` listens for.
+    """The project's options; read once, and again after ``override_settings``.
 
     Raises:
         SettingsError: they are wrong.
@@ -164,3 +168,55 @@ _CHECKS: Mapping[str, Callable[[str, object], Any]] = {
     "cookie_age": seconds(0),
     "cookie_domain": text,
 }
+
+_made: dict[str, Any] = {}
+
+
+def make_client() -> Any:
+    """The client for the options of now; not built, so nothing is opened.
+
+    Raises:
+        SettingsError: ``settings.OPTIMIZELY`` is wrong.
+    """
+    # Not at the top: django.setup() need not wait for the SDK.
+    from ...sdk.client import create_client  # noqa: PLC0415
+    from .on_commit import OnCommitProcessor  # noqa: PLC0415
+
+    options = current_options()
+    arguments = dict(options.sdk_arguments)
+    if not any(arguments.get(name) for name in ONE_OF):
+        raise SettingsError(f"OPTIMIZELY names no {' and no '.join(ONE_OF)}: give one of them")
+    if options.on_commit is not None:
+        if "event_processor" in arguments:
+            raise SettingsError(
+                "OPTIMIZELY['on_commit'] needs the event processor of optly_celery: "
+                "leave out 'event_processor'"
+            )
+        arguments["event_processor"] = functools.partial(
+            OnCommitProcessor, options.on_commit, arguments.get("event_dispatcher", EventDispatcher)
+        )
+    try:
+        return create_client(**arguments)
+    except TypeError as exc:
+        raise SettingsError(f"OPTIMIZELY is wrong: {exc}") from None
+
+
+# Two threads at once may make two; the one that is kept is the one that both return.
+client: Any = SimpleLazyObject(
+    lambda: _made.get("client") or _made.setdefault("client", make_client())
+)
+"""Behaves as ``optimizely.Optimizely``; made from ``settings.OPTIMIZELY`` on first use.
+
+Raises:
+    SettingsError: on first use, if ``settings.OPTIMIZELY`` is wrong.
+"""
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting in ("OPTIMIZELY", "DATABASES"):
+        current_options.cache_clear()
+        _made.clear()
+        client._wrapped = empty  # noqa: SLF001 - Django's own way to have it made again
+
+
+setting_changed.connect(_forget)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import uuid
+from functools import cached_property
 from typing import Any
 
 from django.utils.cache import patch_vary_headers
 
-from .lazy_client import client
-from .options import Options, current_options
+from .options import Options, client, current_options
 
 _COOKIE = re.compile(r"[0-9a-f]{32}")  # what `Visitor` makes; anything else was put there
 
@@ -34,19 +34,21 @@ class Visitor:
 
     def __init__(self, request: Any) -> None:
         self._request = request
-        self._context: Any = None
         self._options: Options | None = None
         self._new_cookie: str | None = None
 
-    def context(self) -> Any:
+    @cached_property
+    def user(self) -> Any:
         """The SDK's user context, the same one for the whole request."""
-        if self._context is None:
-            self._options = options = current_options()
-            given = options.user_id(self._request) if options.user_id is not None else None
-            user_id = self._from_cookie(options) if given is None or given == "" else str(given)
-            attributes = options.attributes(self._request) if options.attributes else None
-            self._context = client.create_user_context(user_id, dict(attributes or {}))
-        return self._context
+        self._options = options = current_options()
+        given = options.user_id(self._request) if options.user_id is not None else None
+        user_id = "" if given is None else str(given)
+        if not user_id:
+            user_id = self._request.COOKIES.get(options.cookie_name, "")
+            if not _COOKIE.fullmatch(user_id):
+                user_id = self._new_cookie = uuid.uuid4().hex
+        attributes = options.attributes(self._request) if options.attributes else None
+        return client.create_user_context(user_id, dict(attributes or {}))
 
     def remember(self, response: Any) -> Any:
         """The response, with the visitor's cookie if it is new."""
@@ -65,9 +67,3 @@ class Visitor:
                 samesite="Lax",
             )
         return response
-
-    def _from_cookie(self, options: Options) -> str:
-        found = self._request.COOKIES.get(options.cookie_name, "")
-        if not _COOKIE.fullmatch(found):
-            found = self._new_cookie = uuid.uuid4().hex
-        return str(found)
