@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import types
@@ -43,6 +44,30 @@ def test_every_public_name_is_documented(name):
     value = getattr(optly_celery, name)
 
     assert isinstance(value, str) or value.__doc__
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("celery", "app"),
+        ("celeryconfig", "broker_url"),
+        ("consumer.redis_transport", "Channel"),
+        ("consumer.redis_transport", "SentinelTransport"),
+        ("consumer.redis_transport", "Transport"),
+        ("contrib.flask", "Optimizely"),
+        ("contrib.flask_commands", "Commands"),
+        ("demo.stand_in", "main"),
+        ("event_dispatcher", "EventDispatcher"),
+        ("event_dispatcher", "dispatch_event"),
+        ("settings", "Settings"),
+        ("signals", "dropped"),
+        ("tasks", "deliver"),
+        ("testing", "Collector"),
+    ],
+)
+def test_a_path_that_users_import_from_stays(module, name):
+    """Whatever is moved behind it: settings, docs and code of users name these."""
+    assert hasattr(importlib.import_module(f"optly_celery.{module}"), name)
 
 
 def test_importing_the_package_does_nothing_but_import():

@@ -145,3 +145,10 @@ def test_the_dispatcher_of_the_project_is_kept(recorder):
         client.create_user_context("v").decide(FLAG)
 
     assert len(Recorder.events) == 1
+
+
+def test_an_old_path_to_the_client_leads_to_it():
+    """Code of users may name it."""
+    from optly_celery.contrib.django import client, lazy_client
+
+    assert lazy_client.client is client
