@@ -16,7 +16,7 @@ from pathlib import Path
 
 from optly_celery.demo.broker import embedded_broker
 from optly_celery.demo.interrupt import Interrupt, Interrupted
-from optly_celery.demo.worker import Leash
+from optly_celery.demo.processes import leash
 from optly_celery.errors import OptlyCeleryError
 from optly_celery.testing.stand_in import StandIn
 
@@ -55,10 +55,8 @@ def run(port, interrupt):
         )  # fmt: skip
         web = start(*manage, "runserver", "--noreload", f"127.0.0.1:{port}")
         # Whatever ends this program, the others end as well.
-        leash = Leash()
-        stack.callback(leash.untie)
         broker_pids = (int(file.read_text()) for file in home.glob("valkey.pid"))
-        leash.tie(-worker.pid, -web.pid, *broker_pids)
+        stack.enter_context(leash(-worker.pid, -web.pid, *broker_pids))
         while web.poll() is None and not answers(port):
             wait(web, interrupt)
         if web.poll() is None:

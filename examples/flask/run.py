@@ -17,7 +17,7 @@ from pathlib import Path
 
 from optly_celery.demo.broker import embedded_broker
 from optly_celery.demo.interrupt import Interrupt, Interrupted
-from optly_celery.demo.worker import Leash, Worker
+from optly_celery.demo.processes import Worker, leash
 from optly_celery.errors import OptlyCeleryError
 from optly_celery.testing.stand_in import StandIn
 
@@ -38,19 +38,16 @@ def run(port: int, interrupt: Interrupt) -> int:
             "OPTLY_OUTBOX_DIR": str(home / "outbox"),
             "COLLECTOR_URL": collector.url,
         }
-        worker = Worker(home, environment, config="")
+        worker = Worker(home, environment)
         stack.callback(worker.kill)
-        worker.start()
         web = subprocess.Popen(
             [sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", str(port)],
             cwd=HERE, env=environment, start_new_session=True,
         )  # fmt: skip
         stack.callback(end, web)
         # Whatever ends this program, the others end as well.
-        leash = Leash()
-        stack.callback(leash.untie)
         broker_pids = (int(file.read_text()) for file in home.glob("valkey.pid"))
-        leash.tie(-worker.pid, -web.pid, *broker_pids)
+        stack.enter_context(leash(-worker.pid, -web.pid, *broker_pids))
         worker.wait_until_ready(interrupt.check)
         while web.poll() is None and not answers(port):
             wait(web, interrupt)

@@ -19,10 +19,9 @@ from celery import Celery, _state
 from ..dead_letters.redis_url import address
 from ..runtime.process import runtime_of
 from .broker import check_broker, check_url, embedded_broker, remove_keys
-from .collector import CollectorProcess
 from .interrupt import Interrupt
+from .processes import CollectorProcess, Worker, leash
 from .shop import EVENTS_PER_VISITOR
-from .worker import Leash, Worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +73,11 @@ def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
             check_url(plan.broker_url)
         home = Path(tempfile.mkdtemp(prefix="optly-celery-demo-"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
-        leash = Leash()
-        stack.callback(leash.untie)
+        last = stack.enter_context(contextlib.ExitStack())
         half = plan.visitors * EVENTS_PER_VISITOR // 2
         collector = CollectorProcess(home, port=plan.port, outage_at=half, outage_s=plan.outage_s)
-        stack.callback(collector.stop)
-        collector_url = collector.start(interrupt.check)
+        stack.callback(collector.kill)
+        collector_url = collector.wait_until_ready(interrupt.check)
         url = plan.broker_url
         if url is None:
             url = stack.enter_context(embedded_broker(home))
@@ -91,11 +89,15 @@ def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
         guide.note("collector", f"{collector_url}, answers as the Event API does, strict")
         if plan.broker_url is not None:
             stack.callback(remove_keys, app, url, prefix)
-        worker = Worker(home, _environment(url, collector_url), _config(prefix))
-        stack.callback(worker.kill)
+        (home / "celeryconfig.py").write_text(
+            "from optly_celery.celeryconfig import broker_transport_options as _usual\n"
+            f"broker_transport_options = _usual | {{'global_keyprefix': {prefix!r}}}\n"
+        )
         started = time.monotonic()
-        worker.start()
-        leash.tie(-worker.pid, *(int(file.read_text()) for file in home.glob("valkey.pid")))
+        worker = Worker(home, _environment(url, collector_url))
+        stack.callback(worker.kill)
+        broker_pids = (int(file.read_text()) for file in home.glob("valkey.pid"))
+        last.enter_context(leash(-worker.pid, *broker_pids))  # holds until these have ended
         worker.wait_until_ready(interrupt.check)
         took_s = time.monotonic() - started
         guide.note("worker", f"celery -A optly_celery worker, ready after {took_s:.1f} s")
@@ -140,10 +142,3 @@ def _environment(broker_url: str, collector_url: str) -> Mapping[str, str]:
         "OPTLY_RETRY_BACKOFF": "0.5",
         "OPTLY_RETRY_BACKOFF_MAX": "2",
     }
-
-
-def _config(prefix: str) -> str:
-    return (
-        "from optly_celery.celeryconfig import broker_transport_options as _usual\n"
-        f"broker_transport_options = _usual | {{'global_keyprefix': {prefix!r}}}\n"
-    )
