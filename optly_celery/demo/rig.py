@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from celery import Celery, _state
 from ..dead_letters.redis_url import address
 from ..runtime.process import runtime_of
 from .broker import check_broker, check_url, embedded_broker, remove_keys
-from .interrupt import Interrupt
 from .processes import CollectorProcess, Worker, leash
 from .shop import EVENTS_PER_VISITOR
 
@@ -61,7 +60,7 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
+def rig(plan: Plan, guide: Guide, check: Callable[[], None]) -> Iterator[Rig]:
     """Run every part for the length of the block.
 
     Raises:
@@ -77,7 +76,7 @@ def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
         half = plan.visitors * EVENTS_PER_VISITOR // 2
         collector = CollectorProcess(home, port=plan.port, outage_at=half, outage_s=plan.outage_s)
         stack.callback(collector.kill)
-        collector_url = collector.wait_until_ready(interrupt.check)
+        collector_url = collector.wait_until_ready(check)
         url = plan.broker_url
         if url is None:
             url = stack.enter_context(embedded_broker(home))
@@ -98,7 +97,7 @@ def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
         stack.callback(worker.kill)
         broker_pids = (int(file.read_text()) for file in home.glob("valkey.pid"))
         last.enter_context(leash(-worker.pid, *broker_pids))  # holds until these have ended
-        worker.wait_until_ready(interrupt.check)
+        worker.wait_until_ready(check)
         took_s = time.monotonic() - started
         guide.note("worker", f"celery -A optly_celery worker, ready after {took_s:.1f} s")
         yield Rig(app, url, collector, worker)

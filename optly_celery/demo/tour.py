@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +13,6 @@ from ..errors import OptlyCeleryError
 from ..event.payload import uuids_of
 from ..runtime.process import runtime_of, stats
 from .errors import DemoError
-from .interrupt import Interrupt
 from .ledger import Books, Ledger
 from .rig import Guide, Plan, Rig, rig
 from .shop import Shop, Stopwatch
@@ -26,7 +25,7 @@ _LOOK_EVERY_S = 0.1
 _DROPS_AT_MOST = 5  # a hung broker costs half a second each
 
 
-def run(plan: Plan, guide: Guide, interrupt: Interrupt) -> Ledger:
+def run(plan: Plan, guide: Guide, check: Callable[[], None]) -> Ledger:
     """Run the pipeline once and account for every event.
 
     Whatever way this ends, no process, file or broker key of it is left.
@@ -40,26 +39,26 @@ def run(plan: Plan, guide: Guide, interrupt: Interrupt) -> Ledger:
     dropped_before = _dropped()
     shop = Shop(Stopwatch(books.dispatch))
     try:
-        with rig(plan, guide, interrupt) as parts:
+        with rig(plan, guide, check) as parts:
             guide.note("SDK", f"optimizely-sdk {shop.sdk_version}, {plan.visitors:,} visitors")
-            _send(plan, guide, interrupt, shop, parts)
-            _deliver(guide, interrupt, books, parts)
+            _send(plan, guide, check, shop, parts)
+            _deliver(guide, check, books, parts)
             took_s = time.monotonic() - started
     except OptlyCeleryError:
         # The same signal may have ended the broker; what fails for want of it is no error.
-        interrupt.check()
+        check()
         raise
     finally:
         shop.close()
     return books.close(dropped=_dropped() - dropped_before, took_s=took_s)
 
 
-def _send(plan: Plan, guide: Guide, interrupt: Interrupt, shop: Shop, parts: Rig) -> None:
+def _send(plan: Plan, guide: Guide, check: Callable[[], None], shop: Shop, parts: Rig) -> None:
     dropped_before = _dropped()
     percent, shown = max(1, plan.visitors // 100), 0
     with guide.bar("sending", plan.visitors) as bar:
         for number in shop.visits(plan.visitors, poisoned=plan.visitors // 4):
-            interrupt.check()
+            check()
             dropped = _dropped() - dropped_before
             if dropped.total() > _DROPS_AT_MOST:
                 raise DemoError(
@@ -71,7 +70,7 @@ def _send(plan: Plan, guide: Guide, interrupt: Interrupt, shop: Shop, parts: Rig
                 shown = number
 
 
-def _deliver(guide: Guide, interrupt: Interrupt, books: Books, parts: Rig) -> None:
+def _deliver(guide: Guide, check: Callable[[], None], books: Books, parts: Rig) -> None:
     """Look on until every event is settled, or none has been for longer than patience lasts."""
     watch = _Watch(books, parts)
     shown, since = 0, time.monotonic()
@@ -85,7 +84,7 @@ def _deliver(guide: Guide, interrupt: Interrupt, books: Books, parts: Rig) -> No
                 shown, since = settled, time.monotonic()
             if ended or books.open() == 0 or time.monotonic() - since > _PATIENCE_S:
                 break
-            interrupt.check()
+            check()
             try:
                 parts.worker.check()
             except DemoError as exc:
