@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from http import HTTPStatus
 from typing import Any
 
@@ -36,10 +37,8 @@ def run(plan: Plan, guide: Guide, check: Callable[[], None]) -> Ledger:
     """
     started = time.monotonic()
     books = Books()
-    dropped_before = _dropped()
-    shop = Shop(Stopwatch(books.dispatch))
     try:
-        with rig(plan, guide, check) as parts:
+        with closing(Shop(Stopwatch(books.dispatch))) as shop, rig(plan, guide, check) as parts:
             guide.note("SDK", f"optimizely-sdk {shop.sdk_version}, {plan.visitors:,} visitors")
             _send(plan, guide, check, shop, parts)
             _deliver(guide, check, books, parts)
@@ -48,19 +47,15 @@ def run(plan: Plan, guide: Guide, check: Callable[[], None]) -> Ledger:
         # The same signal may have ended the broker; what fails for want of it is no error.
         check()
         raise
-    finally:
-        shop.close()
-    return books.close(dropped=_dropped() - dropped_before, took_s=took_s)
+    return books.close(dropped=_dropped(), took_s=took_s)
 
 
 def _send(plan: Plan, guide: Guide, check: Callable[[], None], shop: Shop, parts: Rig) -> None:
-    dropped_before = _dropped()
     percent, shown = max(1, plan.visitors // 100), 0
     with guide.bar("sending", plan.visitors) as bar:
         for number in shop.visits(plan.visitors, poisoned=plan.visitors // 4):
             check()
-            dropped = _dropped() - dropped_before
-            if dropped.total() > _DROPS_AT_MOST:
+            if (dropped := _dropped()).total() > _DROPS_AT_MOST:
                 raise DemoError(
                     f"the broker {address(parts.broker_url)} does not take events "
                     f"({', '.join(dropped)}): see whether it is full, read-only or overloaded"
@@ -72,14 +67,12 @@ def _send(plan: Plan, guide: Guide, check: Callable[[], None], shop: Shop, parts
 
 def _deliver(guide: Guide, check: Callable[[], None], books: Books, parts: Rig) -> None:
     """Look on until every event is settled, or none has been for longer than patience lasts."""
-    watch = _Watch(books, parts)
     shown, since = 0, time.monotonic()
     ended = ""
     with guide.bar("delivering", books.open()) as bar:
-        while True:
-            watch.look()
+        for is_away in _looks(books, parts):
             settled = books.settled()
-            bar.update(settled - shown, "the collector answers 503" if watch.is_away else "")
+            bar.update(settled - shown, "the collector answers 503" if is_away else "")
             if settled > shown:
                 shown, since = settled, time.monotonic()
             if ended or books.open() == 0 or time.monotonic() - since > _PATIENCE_S:
@@ -94,27 +87,23 @@ def _deliver(guide: Guide, check: Callable[[], None], books: Books, parts: Rig) 
         guide.note("problem", ended)
 
 
-class _Watch:
-    """Enters into the books what the collector has received and what the worker has kept."""
-
-    def __init__(self, books: Books, parts: Rig) -> None:
-        self._books = books
-        self._collector = parts.collector
-        self._dead_letters = runtime_of(parts.app).dead_letters
-        self.is_away = False
-        self._known: set[str] = set()
-
-    def look(self) -> None:
-        for status, uuids in self._collector.posts():
-            self._books.post(uuids, status)
-            self.is_away = status == HTTPStatus.SERVICE_UNAVAILABLE
-        for letter_id in set(self._dead_letters.ids()) - self._known:
-            letter = self._dead_letters.show(letter_id)
-            self._books.keep(uuids_of(letter.event.params), letter.reason)
-            self._known.add(letter_id)
+def _looks(books: Books, parts: Rig) -> Iterator[bool]:
+    """Enter into the books what has been received and kept; is the collector away?"""
+    dead_letters = runtime_of(parts.app).dead_letters
+    known: set[str] = set()
+    is_away = False
+    while True:
+        for status, uuids in parts.collector.posts():
+            books.post(uuids, status)
+            is_away = status == HTTPStatus.SERVICE_UNAVAILABLE
+        for letter_id in set(dead_letters.ids()) - known:
+            letter = dead_letters.show(letter_id)
+            books.keep(uuids_of(letter.event.params), letter.reason)
+            known.add(letter_id)
+        yield is_away
 
 
 def _dropped() -> Counter[str]:
-    """What the dispatcher has given up in this process so far, by reason."""
+    """What the dispatcher has given up in this process, the demo's own, by reason."""
     counted: Mapping[str, Any] = stats()
     return Counter(counted["dropped"]) + Counter(counted["refused"])
