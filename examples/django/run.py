@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from optly_celery.demo.broker import embedded_broker
-from optly_celery.demo.interrupt import Interrupt, Interrupted
-from optly_celery.demo.worker import Leash
+from optly_celery.demo.interrupt import Interrupted, interruptible
+from optly_celery.demo.processes import leash
 from optly_celery.errors import OptlyCeleryError
 from optly_celery.testing.stand_in import StandIn
 
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 LOOK_EVERY_S = 0.1
 
 
-def run(port, interrupt):
+def run(port, check):
     """Start everything, wait for the end of the web server, and leave nothing behind."""
     with contextlib.ExitStack() as stack:
         home = Path(tempfile.mkdtemp(prefix="optly-django-shop-"))
@@ -55,22 +55,20 @@ def run(port, interrupt):
         )  # fmt: skip
         web = start(*manage, "runserver", "--noreload", f"127.0.0.1:{port}")
         # Whatever ends this program, the others end as well.
-        leash = Leash()
-        stack.callback(leash.untie)
         broker_pids = (int(file.read_text()) for file in home.glob("valkey.pid"))
-        leash.tie(-worker.pid, -web.pid, *broker_pids)
+        stack.enter_context(leash(-worker.pid, -web.pid, *broker_pids))
         while web.poll() is None and not answers(port):
-            wait(web, interrupt)
+            wait(web, check)
         if web.poll() is None:
             print(f"\nThe shop is open: http://127.0.0.1:{port} (Ctrl-C closes it)\n", flush=True)
         while web.poll() is None:
-            wait(web, interrupt)
+            wait(web, check)
         return int(web.returncode)
 
 
-def wait(web, interrupt):
+def wait(web, check):
     """Wait a moment, or until the web server ends."""
-    interrupt.check()
+    check()
     with contextlib.suppress(subprocess.TimeoutExpired):
         web.wait(LOOK_EVERY_S)
 
@@ -89,8 +87,8 @@ def answers(port):
 
 if __name__ == "__main__":
     try:
-        with Interrupt() as interrupt:
-            sys.exit(run(int(os.environ.get("PORT", "8000")), interrupt))
+        with interruptible() as check:
+            sys.exit(run(int(os.environ.get("PORT", "8000")), check))
     except Interrupted:
         print("The shop is closed; nothing of it is left running.")
     except OptlyCeleryError as exc:

@@ -13,11 +13,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from optly_celery.demo.broker import embedded_broker
-from optly_celery.demo.interrupt import Interrupt, Interrupted
-from optly_celery.demo.worker import Leash, Worker
+from optly_celery.demo.interrupt import Interrupted, interruptible
+from optly_celery.demo.processes import Worker, leash
 from optly_celery.errors import OptlyCeleryError
 from optly_celery.testing.stand_in import StandIn
 
@@ -25,7 +26,7 @@ HERE = Path(__file__).parent
 LOOK_EVERY_S = 0.1
 
 
-def run(port: int, interrupt: Interrupt) -> int:
+def run(port: int, check: Callable[[], None]) -> int:
     """Start everything, wait for the end of the web server, and leave nothing behind."""
     with contextlib.ExitStack() as stack:
         home = Path(tempfile.mkdtemp(prefix="optly-flask-shop-"))
@@ -38,32 +39,29 @@ def run(port: int, interrupt: Interrupt) -> int:
             "OPTLY_OUTBOX_DIR": str(home / "outbox"),
             "COLLECTOR_URL": collector.url,
         }
-        worker = Worker(home, environment, config="")
+        worker = Worker(home, environment)
         stack.callback(worker.kill)
-        worker.start()
         web = subprocess.Popen(
             [sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", str(port)],
             cwd=HERE, env=environment, start_new_session=True,
         )  # fmt: skip
         stack.callback(end, web)
         # Whatever ends this program, the others end as well.
-        leash = Leash()
-        stack.callback(leash.untie)
         broker_pids = (int(file.read_text()) for file in home.glob("valkey.pid"))
-        leash.tie(-worker.pid, -web.pid, *broker_pids)
-        worker.wait_until_ready(interrupt.check)
+        stack.enter_context(leash(-worker.pid, -web.pid, *broker_pids))
+        worker.wait_until_ready(check)
         while web.poll() is None and not answers(port):
-            wait(web, interrupt)
+            wait(web, check)
         if web.poll() is None:
             print(f"\nThe shop is open: http://127.0.0.1:{port} (Ctrl-C closes it)\n", flush=True)
         while web.poll() is None:
-            wait(web, interrupt)
+            wait(web, check)
         return int(web.returncode)
 
 
-def wait(web: subprocess.Popen[bytes], interrupt: Interrupt) -> None:
+def wait(web: subprocess.Popen[bytes], check: Callable[[], None]) -> None:
     """Wait a moment, or until the web server ends."""
-    interrupt.check()
+    check()
     with contextlib.suppress(subprocess.TimeoutExpired):
         web.wait(LOOK_EVERY_S)
 
@@ -82,8 +80,8 @@ def answers(port: int) -> bool:
 
 if __name__ == "__main__":
     try:
-        with Interrupt() as interrupt:
-            sys.exit(run(int(os.environ.get("PORT", "8000")), interrupt))
+        with interruptible() as check:
+            sys.exit(run(int(os.environ.get("PORT", "8000")), check))
     except Interrupted:
         print("The shop is closed; nothing of it is left running.")
     except OptlyCeleryError as exc:

@@ -42,7 +42,7 @@ def demo(visitors: int, broker: str | None, port: int, as_json: bool) -> None:
     here.
     """
     # Here, so that other commands need not wait for it.
-    from ..demo.interrupt import Interrupt, Interrupted  # noqa: PLC0415
+    from ..demo.interrupt import Interrupted, interruptible  # noqa: PLC0415
     from ..demo.rig import Plan  # noqa: PLC0415
     from ..demo.tour import POISONED, run  # noqa: PLC0415
 
@@ -52,9 +52,9 @@ def demo(visitors: int, broker: str | None, port: int, as_json: bool) -> None:
         "Half-way the collector goes away for a while, and it refuses one event.\n", err=as_json
     )
     try:
-        with Interrupt() as interrupt:
+        with interruptible() as check:
             plan = Plan(visitors=visitors, broker_url=broker, port=port)
-            ledger = run(plan, guide, interrupt)
+            ledger = run(plan, guide, check)
     except Interrupted as exc:
         click.echo("\nStopped; nothing of the demo is left running.", err=True)
         sys.exit(EXIT_SIGNAL + exc.number)

@@ -74,25 +74,23 @@ def check_url(url: str) -> None:
         raise DemoError("--broker takes the URL of a Redis, such as redis://localhost:6379/0")
 
 
-def check_broker(app: Celery, url: str, prefix: str) -> None:
-    """Make sure that the broker takes a key.
+@contextlib.contextmanager
+def corner(app: Celery, url: str, prefix: str) -> Iterator[None]:
+    """Make sure that the broker takes a key, and at the end delete every key of the demo.
 
     Raises:
-        DemoError: it does not, or gives no answer within 5 seconds.
+        DemoError: it takes none, or gives no answer within 5 seconds; or not any more at the end,
+            so the keys are still there.
     """
     with _client(app, url) as client:
         client.set(f"{prefix}here", 1)
-
-
-def remove_keys(app: Celery, url: str, prefix: str) -> None:
-    """Delete every key of the demo, looking in pages, so that a large broker is not held up.
-
-    Raises:
-        DemoError: the broker does not answer any more, so the keys are still there.
-    """
-    with _client(app, url) as client:
-        for key in client.scan_iter(match=f"{prefix}*", count=_PAGE):
-            client.delete(key)
+    try:
+        yield
+    finally:
+        with _client(app, url) as client:
+            # In pages, so that a large broker is not held up.
+            for key in client.scan_iter(match=f"{prefix}*", count=_PAGE):
+                client.delete(key)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Iterator
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -17,36 +17,25 @@ class Interrupted(BaseException):
         self.number = number
 
 
-class Interrupt:
-    """Remembers the first signal to stop, while it is used as a context manager.
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Remember the first signal to stop, and give a check that goes on or stops there.
 
     A flag, not an exception out of nowhere: nothing is left half started or half cleaned up, and
-    code that catches everything cannot swallow it. Only the main thread can use it.
+    code that catches everything cannot swallow it. Only the main thread can use it. The check
+    raises `Interrupted` once a signal has come.
     """
+    came: list[int] = []
 
-    def __init__(self) -> None:
-        self._number: int | None = None
-        self._before: dict[signal.Signals, Any] = {}
+    def check() -> None:
+        if came:
+            raise Interrupted(came[0])
 
-    def check(self) -> None:
-        """Go on, or stop here.
-
-        Raises:
-            Interrupted: a signal has come.
-        """
-        if self._number is not None:
-            raise Interrupted(self._number)
-
-    def __enter__(self) -> Interrupt:
-        # What was ignored stays so: a shell's background job ignores Ctrl-C, nohup a hangup.
-        heard = [s for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-        self._before = {s: signal.signal(s, self._remember) for s in heard}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+    # What was ignored stays so: a shell's background job ignores Ctrl-C, nohup a hangup.
+    heard = [s for s in _SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {s: signal.signal(s, lambda number, _: came.append(number)) for s in heard}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
-
-    def _remember(self, number: int, _frame: FrameType | None) -> None:
-        if self._number is None:
-            self._number = number

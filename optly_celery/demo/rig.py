@@ -8,21 +8,21 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from celery import Celery, _state
+from celery import Celery
 
 from ..dead_letters.redis_url import address
 from ..runtime.process import runtime_of
-from .broker import check_broker, check_url, embedded_broker, remove_keys
-from .collector import CollectorProcess
-from .interrupt import Interrupt
+from .broker import check_url, corner, embedded_broker
+from .processes import CollectorProcess, Worker, leash
 from .shop import EVENTS_PER_VISITOR
-from .worker import Leash, Worker
+
+_OUTAGE_S = 2.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,6 @@ class Plan:
     visitors: int = 1000
     broker_url: str | None = None
     port: int = 0
-    outage_s: float = 2.5
 
 
 class Bar(Protocol):
@@ -62,7 +61,7 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
+def rig(plan: Plan, guide: Guide, check: Callable[[], None]) -> Iterator[Rig]:
     """Run every part for the length of the block.
 
     Raises:
@@ -74,29 +73,28 @@ def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
             check_url(plan.broker_url)
         home = Path(tempfile.mkdtemp(prefix="optly-celery-demo-"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
-        leash = Leash()
-        stack.callback(leash.untie)
+        last = stack.enter_context(contextlib.ExitStack())
         half = plan.visitors * EVENTS_PER_VISITOR // 2
-        collector = CollectorProcess(home, port=plan.port, outage_at=half, outage_s=plan.outage_s)
-        stack.callback(collector.stop)
-        collector_url = collector.start(interrupt.check)
-        url = plan.broker_url
-        if url is None:
-            url = stack.enter_context(embedded_broker(home))
+        collector = CollectorProcess(home, port=plan.port, outage_at=half, outage_s=_OUTAGE_S)
+        stack.callback(collector.kill)
+        collector_url = collector.wait_until_ready(check)
+        url = plan.broker_url or stack.enter_context(embedded_broker(home))
         prefix = f"optly-demo-{uuid.uuid4().hex[:8]}:"
         app = stack.enter_context(_app(url, prefix))
-        check_broker(app, url, prefix)
+        stack.enter_context(corner(app, url, prefix))
         kind = "embedded Valkey, " if plan.broker_url is None else ""
         guide.note("broker", kind + address(url))
         guide.note("collector", f"{collector_url}, answers as the Event API does, strict")
-        if plan.broker_url is not None:
-            stack.callback(remove_keys, app, url, prefix)
-        worker = Worker(home, _environment(url, collector_url), _config(prefix))
-        stack.callback(worker.kill)
+        (home / "celeryconfig.py").write_text(
+            "from optly_celery.celeryconfig import broker_transport_options as _usual\n"
+            f"broker_transport_options = _usual | {{'global_keyprefix': {prefix!r}}}\n"
+        )
         started = time.monotonic()
-        worker.start()
-        leash.tie(-worker.pid, *(int(file.read_text()) for file in home.glob("valkey.pid")))
-        worker.wait_until_ready(interrupt.check)
+        worker = Worker(home, _environment(url, collector_url))
+        stack.callback(worker.kill)
+        broker_pids = (int(file.read_text()) for file in home.glob("valkey.pid"))
+        last.enter_context(leash(-worker.pid, *broker_pids))  # holds until these have ended
+        worker.wait_until_ready(check)
         took_s = time.monotonic() - started
         guide.note("worker", f"celery -A optly_celery worker, ready after {took_s:.1f} s")
         yield Rig(app, url, collector, worker)
@@ -104,26 +102,22 @@ def rig(plan: Plan, guide: Guide, interrupt: Interrupt) -> Iterator[Rig]:
 
 @contextlib.contextmanager
 def _app(url: str, prefix: str) -> Iterator[Celery]:
-    """A Celery app for this process: current in this thread for the length of the block.
+    """The Celery app of this process, which is the demo's alone.
 
     The prefix keeps every key apart from what else is on the broker: the queue, dead letters,
     and the list of unacked messages, on which the shortest visibility timeout of all would win.
     """
-    names = [name for name in os.environ if name.startswith("CELERY_")]
-    set_aside = {name: os.environ.pop(name) for name in names}  # they win over any configuration
-    before = _state._tls.current_app  # noqa: SLF001 - asking by its front door would make one
-    app = Celery("optly_celery_demo", broker=url, set_as_current=False)
+    for name in [name for name in os.environ if name.startswith("CELERY_")]:
+        del os.environ[name]  # it would win over any configuration
+    app = Celery("optly_celery_demo", broker=url)
     app.conf.update(
         broker_transport_options={"global_keyprefix": prefix}, optly_dead_letter_url=url
     )
-    app.set_current()
     try:
         yield app
     finally:
         runtime_of(app).publisher.close()
-        _state._set_current_app(before)  # noqa: SLF001
         app.close()
-        os.environ.update(set_aside)
 
 
 def _environment(broker_url: str, collector_url: str) -> Mapping[str, str]:
@@ -140,10 +134,3 @@ def _environment(broker_url: str, collector_url: str) -> Mapping[str, str]:
         "OPTLY_RETRY_BACKOFF": "0.5",
         "OPTLY_RETRY_BACKOFF_MAX": "2",
     }
-
-
-def _config(prefix: str) -> str:
-    return (
-        "from optly_celery.celeryconfig import broker_transport_options as _usual\n"
-        f"broker_transport_options = _usual | {{'global_keyprefix': {prefix!r}}}\n"
-    )

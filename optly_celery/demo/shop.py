@@ -24,7 +24,6 @@ class Stopwatch:
         self._note = note
 
     def dispatch_event(self, event: Any) -> None:
-        """As the SDK expects it."""
         started = time.perf_counter()
         EventDispatcher.dispatch_event(event)
         took_s = time.perf_counter() - started
@@ -73,5 +72,4 @@ class Shop:
             yield number + 1
 
     def close(self) -> None:
-        """Close the SDK's client."""
         self._client.close()

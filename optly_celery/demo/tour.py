@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,6 @@ from ..errors import OptlyCeleryError
 from ..event.payload import uuids_of
 from ..runtime.process import runtime_of, stats
 from .errors import DemoError
-from .interrupt import Interrupt
 from .ledger import Books, Ledger
 from .rig import Guide, Plan, Rig, rig
 from .shop import Shop, Stopwatch
@@ -26,7 +26,7 @@ _LOOK_EVERY_S = 0.1
 _DROPS_AT_MOST = 5  # a hung broker costs half a second each
 
 
-def run(plan: Plan, guide: Guide, interrupt: Interrupt) -> Ledger:
+def run(plan: Plan, guide: Guide, check: Callable[[], None]) -> Ledger:
     """Run the pipeline once and account for every event.
 
     Whatever way this ends, no process, file or broker key of it is left.
@@ -37,31 +37,25 @@ def run(plan: Plan, guide: Guide, interrupt: Interrupt) -> Ledger:
     """
     started = time.monotonic()
     books = Books()
-    dropped_before = _dropped()
-    shop = Shop(Stopwatch(books.dispatch))
     try:
-        with rig(plan, guide, interrupt) as parts:
+        with closing(Shop(Stopwatch(books.dispatch))) as shop, rig(plan, guide, check) as parts:
             guide.note("SDK", f"optimizely-sdk {shop.sdk_version}, {plan.visitors:,} visitors")
-            _send(plan, guide, interrupt, shop, parts)
-            _deliver(guide, interrupt, books, parts)
+            _send(plan, guide, check, shop, parts)
+            _deliver(guide, check, books, parts)
             took_s = time.monotonic() - started
     except OptlyCeleryError:
         # The same signal may have ended the broker; what fails for want of it is no error.
-        interrupt.check()
+        check()
         raise
-    finally:
-        shop.close()
-    return books.close(dropped=_dropped() - dropped_before, took_s=took_s)
+    return books.close(dropped=_dropped(), took_s=took_s)
 
 
-def _send(plan: Plan, guide: Guide, interrupt: Interrupt, shop: Shop, parts: Rig) -> None:
-    dropped_before = _dropped()
+def _send(plan: Plan, guide: Guide, check: Callable[[], None], shop: Shop, parts: Rig) -> None:
     percent, shown = max(1, plan.visitors // 100), 0
     with guide.bar("sending", plan.visitors) as bar:
         for number in shop.visits(plan.visitors, poisoned=plan.visitors // 4):
-            interrupt.check()
-            dropped = _dropped() - dropped_before
-            if dropped.total() > _DROPS_AT_MOST:
+            check()
+            if (dropped := _dropped()).total() > _DROPS_AT_MOST:
                 raise DemoError(
                     f"the broker {address(parts.broker_url)} does not take events "
                     f"({', '.join(dropped)}): see whether it is full, read-only or overloaded"
@@ -71,21 +65,19 @@ def _send(plan: Plan, guide: Guide, interrupt: Interrupt, shop: Shop, parts: Rig
                 shown = number
 
 
-def _deliver(guide: Guide, interrupt: Interrupt, books: Books, parts: Rig) -> None:
+def _deliver(guide: Guide, check: Callable[[], None], books: Books, parts: Rig) -> None:
     """Look on until every event is settled, or none has been for longer than patience lasts."""
-    watch = _Watch(books, parts)
     shown, since = 0, time.monotonic()
     ended = ""
     with guide.bar("delivering", books.open()) as bar:
-        while True:
-            watch.look()
+        for is_away in _looks(books, parts):
             settled = books.settled()
-            bar.update(settled - shown, "the collector answers 503" if watch.is_away else "")
+            bar.update(settled - shown, "the collector answers 503" if is_away else "")
             if settled > shown:
                 shown, since = settled, time.monotonic()
             if ended or books.open() == 0 or time.monotonic() - since > _PATIENCE_S:
                 break
-            interrupt.check()
+            check()
             try:
                 parts.worker.check()
             except DemoError as exc:
@@ -95,27 +87,23 @@ def _deliver(guide: Guide, interrupt: Interrupt, books: Books, parts: Rig) -> No
         guide.note("problem", ended)
 
 
-class _Watch:
-    """Enters into the books what the collector has received and what the worker has kept."""
-
-    def __init__(self, books: Books, parts: Rig) -> None:
-        self._books = books
-        self._collector = parts.collector
-        self._dead_letters = runtime_of(parts.app).dead_letters
-        self.is_away = False
-        self._known: set[str] = set()
-
-    def look(self) -> None:
-        for status, uuids in self._collector.posts():
-            self._books.post(uuids, status)
-            self.is_away = status == HTTPStatus.SERVICE_UNAVAILABLE
-        for letter_id in set(self._dead_letters.ids()) - self._known:
-            letter = self._dead_letters.show(letter_id)
-            self._books.keep(uuids_of(letter.event.params), letter.reason)
-            self._known.add(letter_id)
+def _looks(books: Books, parts: Rig) -> Iterator[bool]:
+    """Enter into the books what has been received and kept; is the collector away?"""
+    dead_letters = runtime_of(parts.app).dead_letters
+    known: set[str] = set()
+    is_away = False
+    while True:
+        for status, uuids in parts.collector.posts():
+            books.post(uuids, status)
+            is_away = status == HTTPStatus.SERVICE_UNAVAILABLE
+        for letter_id in set(dead_letters.ids()) - known:
+            letter = dead_letters.show(letter_id)
+            books.keep(uuids_of(letter.event.params), letter.reason)
+            known.add(letter_id)
+        yield is_away
 
 
 def _dropped() -> Counter[str]:
-    """What the dispatcher has given up in this process so far, by reason."""
+    """What the dispatcher has given up in this process, the demo's own, by reason."""
     counted: Mapping[str, Any] = stats()
     return Counter(counted["dropped"]) + Counter(counted["refused"])

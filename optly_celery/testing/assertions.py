@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from .records import Conversion, Decision, describe
@@ -28,11 +28,11 @@ class Recorded:
 
         The ``attributes`` given are looked for among those of the decision.
         """
-        return [e for e in self._all(Decision) if _has(e, {"flag_key": flag_key, **fields})]
+        return self._with(Decision, flag_key=flag_key, **fields)
 
     def conversions(self, event_key: str | None = None, **fields: Any) -> list[Conversion]:
         """The conversions with these fields; ``tags`` and ``attributes`` as in `decisions`."""
-        return [e for e in self._all(Conversion) if _has(e, {"event_key": event_key, **fields})]
+        return self._with(Conversion, event_key=event_key, **fields)
 
     def assert_decided(
         self,
@@ -50,15 +50,16 @@ class Recorded:
         Returns the last such decision.
         """
         __tracebackhide__ = True
-        wanted = {
-            "flag_key": flag_key,
-            "variation_key": variation_key,
-            "rule_key": rule_key,
-            "enabled": enabled,
-            "user_id": user_id,
-            "attributes": attributes,
-        }
-        return self._assert_found("decision", self._all(Decision), wanted, times)
+        return self._assert_found(
+            Decision,
+            times,
+            flag_key=flag_key,
+            variation_key=variation_key,
+            rule_key=rule_key,
+            enabled=enabled,
+            user_id=user_id,
+            attributes=attributes,
+        )
 
     def assert_tracked(
         self,
@@ -76,27 +77,26 @@ class Recorded:
         Returns the last such conversion.
         """
         __tracebackhide__ = True
-        wanted = {
-            "event_key": event_key,
-            "revenue": revenue,
-            "value": value,
-            "tags": tags,
-            "user_id": user_id,
-            "attributes": attributes,
-        }
-        return self._assert_found("conversion", self._all(Conversion), wanted, times)
+        return self._assert_found(
+            Conversion,
+            times,
+            event_key=event_key,
+            revenue=revenue,
+            value=value,
+            tags=tags,
+            user_id=user_id,
+            attributes=attributes,
+        )
 
     def assert_not_decided(self, flag_key: str | None = None, **fields: Any) -> None:
         """Fail if a decision has these fields; without any, if there is one at all."""
         __tracebackhide__ = True
-        wanted = {"flag_key": flag_key, **fields}
-        self._assert_none("decision", self.decisions(flag_key, **fields), wanted)
+        self._assert_none(Decision, flag_key=flag_key, **fields)
 
     def assert_not_tracked(self, event_key: str | None = None, **fields: Any) -> None:
         """Fail if a conversion has these fields; without any, if there is one at all."""
         __tracebackhide__ = True
-        wanted = {"event_key": event_key, **fields}
-        self._assert_none("conversion", self.conversions(event_key, **fields), wanted)
+        self._assert_none(Conversion, event_key=event_key, **fields)
 
     def assert_nothing(self) -> None:
         """Fail if anything was recorded, or went wrong."""
@@ -104,40 +104,35 @@ class Recorded:
         if self.events or self.trouble:
             raise AssertionError(f"nothing was to be sent\n{self._account()}")
 
-    def _all(self, kind: type[_Found]) -> list[_Found]:
-        return [event for event in self.events if isinstance(event, kind)]
+    def _with(self, kind: type[_Found], **wanted: Any) -> list[_Found]:
+        return [e for e in self.events if isinstance(e, kind) and _has(e, wanted)]
 
-    def _assert_found(
-        self, noun: str, among: Sequence[_Found], wanted: Mapping[str, Any], times: int | None
-    ) -> _Found:
+    def _assert_found(self, kind: type[_Found], times: int | None, **wanted: Any) -> _Found:
         __tracebackhide__ = True
         if times == 0:
-            raise ValueError(f"for no {noun} at all there is assert_not_{_VERBS[noun]}")
-        found = [event for event in among if _has(event, wanted)]
+            verb = "decided" if kind is Decision else "tracked"
+            raise ValueError(f"for no {_told(kind, {})} at all there is assert_not_{verb}")
+        found = self._with(kind, **wanted)
         if not found:
-            raise AssertionError(f"no {noun} with {_told(wanted)}\n{self._account()}")
+            raise AssertionError(f"no {_told(kind, wanted)}\n{self._account()}")
         if times is not None and len(found) != times:
             raise AssertionError(
-                f"{len(found)} instead of {times}: {noun} with {_told(wanted)}\n{self._account()}"
+                f"{len(found)} instead of {times}: {_told(kind, wanted)}\n{self._account()}"
             )
         return found[-1]
 
-    def _assert_none(
-        self, noun: str, found: Sequence[Decision | Conversion], wanted: Mapping[str, Any]
-    ) -> None:
+    def _assert_none(self, kind: type[_Found], **wanted: Any) -> None:
         __tracebackhide__ = True
-        if found:
-            told = f" with {_told(wanted)}" if _told(wanted) else ""
-            raise AssertionError(f"{len(found)} instead of none: {noun}{told}\n{self._account()}")
+        if found := self._with(kind, **wanted):
+            raise AssertionError(
+                f"{len(found)} instead of none: {_told(kind, wanted)}\n{self._account()}"
+            )
 
     def _account(self) -> str:
         events = self.events
         lines = [f"recorded: {len(events)}" if events else "recorded: nothing at all"]
         lines += [f"  {describe(event)}" for event in events]
         return "\n".join([*lines, *self.trouble])
-
-
-_VERBS = {"decision": "decided", "conversion": "tracked"}
 
 
 def _has(event: Decision | Conversion, wanted: Mapping[str, Any]) -> bool:
@@ -153,5 +148,6 @@ def _matches(event: Decision | Conversion, name: str, wanted: Any) -> bool:
     return bool(there == wanted)
 
 
-def _told(wanted: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value!r}" for name, value in wanted.items() if value is not None)
+def _told(kind: type[_Found], wanted: Mapping[str, Any]) -> str:
+    told = " ".join(f"{name}={value!r}" for name, value in wanted.items() if value is not None)
+    return kind.__name__.lower() + (f" with {told}" if told else "")

@@ -15,9 +15,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from email.parser import BytesParser
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 from ..errors import OptlyCeleryError
@@ -112,8 +113,7 @@ class Server:
         self._script: deque[Answer] = deque()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
-        self._started = threading.Event()
-        self._failed: OSError | None = None
+        self._listening: Future[int] = Future()
 
     @property
     def url(self) -> str:
@@ -136,13 +136,14 @@ class Server:
             CannotListenError: the port is taken, or not ours to take.
         """
         self._thread.start()
-        self._started.wait(_START_LIMIT_S)
-        if self._failed is not None:
-            why = os.strerror(self._failed.errno) if self._failed.errno else self._failed.strerror
+        try:
+            self._port = self._listening.result(_START_LIMIT_S)
+        except OSError as exc:
+            why = os.strerror(exc.errno) if exc.errno else exc.strerror
             raise CannotListenError(
                 f"cannot listen on {self._host}:{self._port} ({why}): "
                 "choose another port, or 0 for a free one"
-            ) from self._failed
+            ) from exc
 
     def stop(self) -> None:
         """Close every connection and stop listening; what was received stays."""
@@ -167,11 +168,9 @@ class Server:
             )
         except OSError as exc:
             self._loop.close()
-            self._failed = exc
-            self._started.set()
+            self._listening.set_exception(exc)
             return
-        self._port = server.sockets[0].getsockname()[1]
-        self._started.set()
+        self._listening.set_result(server.sockets[0].getsockname()[1])
         try:
             self._loop.run_forever()
         finally:
@@ -212,7 +211,7 @@ class Server:
         if answer.status is None:
             return False
         fields = {"Content-Length": str(len(answer.body)), **answer.headers}
-        lines = [f"HTTP/1.1 {answer.status} {_phrase(answer.status)}"]
+        lines = [f"HTTP/1.1 {answer.status} {responses.get(answer.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + answer.body)
         await writer.drain()
@@ -228,10 +227,3 @@ class Server:
         if chosen is not None:
             return chosen
         return Answer(204 if self.accepts is None or self.accepts(body) else 400)
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"

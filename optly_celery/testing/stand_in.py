@@ -15,16 +15,19 @@ questions by HTTP:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import signal
 import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import OptlyCeleryError
 from ..event.payload import uuids_of
-from .outage import Outage
-from .results import Results
+from .records import Decision, read
 from .schema import strict_check
 from .server import Answer, Choice, Server, json_of
 
@@ -32,7 +35,7 @@ _POSTS = re.compile(r"/posts(?:\?from=(\d+))?")
 
 
 class StandIn(Server):
-    """The program's server; keeps of each POST no more than its status and uuids.
+    """The program's server; remembers every visitor and uuid: for demonstrations.
 
     Raises:
         SettingsError: jsonschema is not installed; ``strict=False`` does without.
@@ -49,22 +52,39 @@ class StandIn(Server):
         accepts = strict_check() if strict else None
         super().__init__(host=host, port=port, choose=choose, accepts=accepts, keep=False)
         self._posts: list[tuple[int | None, list[str]]] = []
-        self._results = Results()
+        self._chosen: dict[str, dict[str, str]] = defaultdict(dict)  # flag, visitor, variation
+        self._converted: set[str] = set()
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
         if method == "PUT":
             return self._obey(target, body)
         if method != "POST":
             asked = _POSTS.fullmatch(target)
-            return _told(self._posts[int(asked[1] or 0) :] if asked else self._results.as_dict())
+            return _told(self._posts[int(asked[1] or 0) :] if asked else self._results())
         answer = super().answer(method, target, body)
         params = json_of(body)
         self._posts.append((answer.status, uuids_of(params)))
-        if answer.status == 400:
-            self._results.refuse()
-        elif 200 <= (answer.status or 0) < 300:
-            self._results.take(params)
+        for found in read(params) if _is_taken(answer.status) else ():
+            # As text: a collector that is not strict takes anything for an id or a key.
+            if isinstance(found, Decision):
+                self._chosen[str(found.flag_key)][str(found.user_id)] = str(found.variation_key)
+            else:
+                self._converted.add(str(found.user_id))
         return answer
+
+    def _results(self) -> dict[str, Any]:
+        flags = {}
+        for flag, chosen in self._chosen.items():
+            visitors = Counter(chosen.values())
+            converted = Counter(v for who, v in chosen.items() if who in self._converted)
+            flags[flag] = {
+                variation: {"visitors": count, "converted": converted[variation]}
+                for variation, count in sorted(visitors.items())
+            }
+        # Taken again or not, as with the Event API an event counts once.
+        events = {u for status, uuids in self._posts if _is_taken(status) for u in uuids}
+        refused = sum(status == 400 for status, _ in self._posts)
+        return {"events": len(events), "refused": refused, "flags": flags}
 
     def _obey(self, target: str, body: bytes) -> Answer:
         try:
@@ -75,6 +95,29 @@ class StandIn(Server):
             return Answer(404)
         self.script(*answers, anew=True)
         return Answer(204)
+
+
+def outage(
+    *, starts_at: int, lasts_s: float, clock: Callable[[], float] = time.monotonic
+) -> Choice:
+    """A choice of 503 for ``lasts_s`` from request number ``starts_at`` on.
+
+    Driven by what arrives, so it is in the middle however fast the machine is.
+    """
+    numbers = itertools.count(1)
+    ends_at = float("-inf")
+
+    def choose(_method: str, _target: str, _body: bytes) -> Answer | None:
+        nonlocal ends_at
+        if next(numbers) == starts_at:
+            ends_at = clock() + lasts_s
+        return Answer(503) if clock() < ends_at else None
+
+    return choose
+
+
+def _is_taken(status: int | None) -> bool:
+    return status is not None and 200 <= status < 300
 
 
 def _told(what: Any) -> Answer:
@@ -100,8 +143,7 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit())
     away = None
     if given.outage:
-        starts_at, lasts_s = given.outage
-        away = Outage(starts_at=int(starts_at), lasts_s=lasts_s)
+        away = outage(starts_at=int(given.outage[0]), lasts_s=given.outage[1])
     try:
         with StandIn(host=given.host, port=given.port, strict=given.strict, choose=away) as running:
             print(running.url, flush=True)  # noqa: T201 - where to POST

@@ -9,7 +9,7 @@ import sys
 import pytest
 import requests
 
-from optly_celery.testing.stand_in import StandIn
+from optly_celery.testing.stand_in import StandIn, outage
 
 from ...support import params_of, visitor_of
 
@@ -168,3 +168,13 @@ def test_a_port_that_is_taken_is_told(stand_in):
     with run("--port", port) as process:
         assert process.wait(10) == 1
         assert process.stderr.read().startswith(f"Error: cannot listen on 127.0.0.1:{port}")
+
+
+def test_an_outage_starts_at_a_request_and_ends_by_the_clock():
+    """Requests 1 and 2 pass, 3 and 4 meet the outage, 5 comes after it."""
+    times = iter([0.0, 1.0, 10.0, 10.0, 11.9, 12.0])
+    away = outage(starts_at=3, lasts_s=2.0, clock=lambda: next(times))
+
+    answers = [away("POST", "/", b"") for _ in range(5)]
+
+    assert [a and a.status for a in answers] == [None, None, 503, 503, None]
