@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from os import PathLike
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError
@@ -18,115 +19,101 @@ from ..names import US_HOST
 
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "unix")
 
+_T = TypeVar("_T")
+Check = Callable[[str, object], _T]
 
-def flag(key: str, value: object) -> bool:
-    words = {"true": True, "1": True, "yes": True, "on": True}
-    words |= {"false": False, "0": False, "no": False, "off": False}
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in words:
-        return words[value.strip().lower()]
-    raise SettingsError(f"{key} is {_shown(value)}: true or false is allowed")
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True}
+_FLAGS |= {"false": False, "0": False, "no": False, "off": False}
 
 
-def text(key: str, value: object) -> str:
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    raise SettingsError(f"{key} is {_shown(value)}: a name is allowed")
+def _check(read: Callable[[object], _T | None], allowed: str) -> Check[_T]:
+    """Make a check of what reads a value, or answers None, and of words for what it does read."""
+
+    def check(key: str, value: object) -> _T:
+        found = read(value)
+        if found is None:
+            raise SettingsError(f"{key} is {_shown(value)}: {allowed}")
+        return found
+
+    return check
 
 
-def seconds(least: float, most: float = math.inf) -> Callable[[str, object], float]:
+def _optional(check: Check[_T]) -> Check[_T | None]:
+    return lambda key, value: None if value is None or value == "" else check(key, value)
+
+
+def seconds(least: float, most: float = math.inf) -> Check[float]:
     """Make a check for a duration: a number of seconds, or a timedelta."""
     allowed = f"seconds from {least:g}" + (f" to {most:g}" if most < math.inf else "")
-
-    def check(key: str, value: object) -> float:
-        number = _number(value)
-        if number is None or not least <= number <= most:
-            raise SettingsError(f"{key} is {_shown(value)}: {allowed} are allowed")
-        return number
-
-    return check
+    return _check(lambda value: _number(value, least, most), f"{allowed} are allowed")
 
 
-def count(key: str, value: object) -> int:
-    number = _number(value)
-    if number is None or number < 0 or number != int(number):
-        raise SettingsError(f"{key} is {_shown(value)}: a whole number from 0 is allowed")
-    return int(number)
-
-
-def size(least: int, most: float = math.inf) -> Callable[[str, object], int]:
+def size(least: int, most: float = math.inf) -> Check[int]:
     """Make a check for a whole number within bounds."""
     allowed = f"whole numbers from {least:,}" + (f" to {most:,}" if most < math.inf else "")
-
-    def check(key: str, value: object) -> int:
-        number = _number(value)
-        if number is None or number != int(number) or not least <= number <= most:
-            raise SettingsError(f"{key} is {_shown(value)}: {allowed} are allowed")
-        return int(number)
-
-    return check
+    return _check(lambda value: _whole(value, least, most), f"{allowed} are allowed")
 
 
-def one_of(*words: str) -> Callable[[str, object], str]:
+def one_of(*words: str) -> Check[str]:
     """Make a check for one of a few words."""
-
-    def check(key: str, value: object) -> str:
-        if isinstance(value, str) and value.strip().lower() in words:
-            return value.strip().lower()
-        raise SettingsError(f"{key} is {_shown(value)}: {' or '.join(words)} is allowed")
-
-    return check
-
-
-def directory(key: str, value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, (str, PathLike)):
-        return str(value)
-    raise SettingsError(f"{key} is {_shown(value)}: the path of a directory is allowed")
-
-
-def timeouts(key: str, value: object) -> tuple[float, float]:
-    parts: object = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, (list, tuple)):
-        parts = [parts]
-    numbers = [_number(part) for part in parts]
-    positive = [n for n in numbers if n is not None and n > 0]
-    if len(positive) != len(numbers) or len(positive) not in (1, 2):
-        raise SettingsError(
-            f"{key} is {_shown(value)}: seconds above 0 are allowed, one number or (connect, read)"
-        )
-    return positive[0], positive[-1]
-
-
-def hosts(key: str, value: object) -> tuple[str, ...]:
-    items: object = value.split(",") if isinstance(value, str) else value
-    if isinstance(items, Iterable):
-        names = [item.strip().lower() if isinstance(item, str) else "" for item in items]
-        if names and all(n and not set(n) & set("/@:\\* ") for n in names):
-            return tuple(names)
-    raise SettingsError(
-        f"{key} is {_shown(value)}: host names without scheme, port or path are allowed, "
-        f"such as {US_HOST!r}"
+    return _check(
+        lambda value: word if (word := _text(value).lower()) in words else None,
+        f"{' or '.join(words)} is allowed",
     )
 
 
-def web_url(key: str, value: object) -> str | None:
-    if value is None or value == "":
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else _FLAGS.get(_text(value).lower())
+
+
+def _timeouts(value: object) -> tuple[float, float] | None:
+    parts: object = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        parts = [parts]
+    positive = [n for n in map(_number, parts) if n is not None and n > 0]
+    if len(positive) != len(parts) or len(positive) not in (1, 2):
         return None
-    if isinstance(value, str) and _is_url(value.strip(), ("http", "https")):
-        return value.strip()
-    raise SettingsError(f"{key} is {_shown(value)}: an http:// or https:// URL is allowed")
+    return positive[0], positive[-1]
+
+
+def _hosts(value: object) -> tuple[str, ...] | None:
+    items: object = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Iterable):
+        return None
+    names = tuple(_text(item).lower() for item in items)
+    return names if names and all(n and not set(n) & set("/@:\\* ") for n in names) else None
+
+
+def _web_url(value: object) -> str | None:
+    return url if _is_url(url := _text(value), ("http", "https")) else None
+
+
+flag = _check(_flag, "true or false is allowed")
+text = _check(lambda value: _text(value) or None, "a name is allowed")
+count = _check(lambda value: _whole(value, 0), "a whole number from 0 is allowed")
+timeouts = _check(_timeouts, "seconds above 0 are allowed, one number or (connect, read)")
+hosts = _check(_hosts, f"host names without scheme, port or path are allowed, such as {US_HOST!r}")
+web_url = _optional(_check(_web_url, "an http:// or https:// URL is allowed"))
+directory = _optional(
+    _check(
+        lambda value: str(value) if isinstance(value, (str, PathLike)) else None,
+        "the path of a directory is allowed",
+    )
+)
 
 
 def redis_url(key: str, value: object) -> str | None:
+    """A check for the URL of a Redis-protocol server."""
     if value is None or value == "":
         return None
-    if isinstance(value, str) and _is_url(value.strip(), REDIS_SCHEMES):
-        return value.strip()
+    if _is_url(url := _text(value), REDIS_SCHEMES):
+        return url
     # The value stays out of the message: it may hold a password, in any place.
     raise SettingsError(f"{key} is no Redis URL: redis://, rediss:// or unix:// is allowed")
+
+
+def _text(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
 
 
 def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
@@ -139,16 +126,21 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
     return parts.scheme in schemes and has_place and not re.search(r"\s", text)
 
 
-def _number(value: object) -> float | None:
+def _number(value: object, least: float = -math.inf, most: float = math.inf) -> float | None:
     if isinstance(value, timedelta):
-        return value.total_seconds()
+        value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if math.isfinite(number) and least <= number <= most else None
+
+
+def _whole(value: object, least: float, most: float = math.inf) -> int | None:
+    number = _number(value, least, most)
+    return int(number) if number is not None and number == int(number) else None
 
 
 def _shown(value: object) -> str:
