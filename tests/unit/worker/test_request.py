@@ -433,9 +433,7 @@ def test_cancelling_in_a_pool_that_can_is_celery_s(rig):
     request = rig.request()
     request.time_start, request.worker_pid = 1.0, 99
 
-    request.cancel(
-        SimpleNamespace(terminate_job=lambda pid, _: killed.append(pid)), emit_retry=False
-    )
+    request.cancel(SimpleNamespace(terminate_job=lambda pid, _: killed.append(pid)))
 
     assert (killed, rig.channel.settled) == ([99], [])
 
