@@ -46,12 +46,6 @@ ROWS = [
                                                                    "set_as_current"))},
     ),
     *rows(
-        STATE, where="demo/rig.py", seen=SEEN,
-        gone="leave the tour's app current at its end: the process ends as well",
-        names={"": "to put the current app back", "_tls": "as above",
-               "_tls.current_app": "without making one up", "_set_current_app": "as above"},
-    ),
-    *rows(
         "celery.loaders.app:AppLoader", where="celery_app.py", seen=SEEN,
         gone="app.config_from_object with a dictionary, read when the app is made",
         names={"": "the standalone app reads its settings when first used",
