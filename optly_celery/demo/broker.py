@@ -46,8 +46,13 @@ def embedded_broker(directory: Path) -> Iterator[str]:
         port = _free_port()
         config = {"pidfile": str(directory / "valkey.pid")}
         server = ValkeyServer(port=port, data_dir=directory, config=config)
-        with _deaf_to_the_terminal():
+        # Ctrl-C and the terminal's end go to every process of a terminal: the broker is to hear
+        # neither, or it would go before the demo has noticed.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+        try:
             server.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     except (ValkeyServerError, OSError) as exc:
         if type(exc).__name__ == "ValkeyBinaryNotFoundError":
             raise _no_server() from None
@@ -110,19 +115,6 @@ def _client(app: Celery, url: str) -> Iterator[Any]:
                 f"the broker {address(url)} {in_words(exc)}: mend that, or name another with "
                 "--broker, or leave that out for an embedded one"
             ) from None
-
-
-@contextlib.contextmanager
-def _deaf_to_the_terminal() -> Iterator[None]:
-    """Have processes that are started meanwhile never hear Ctrl-C, or the terminal's end.
-
-    Those go to every process of a terminal: the broker would go before the demo has noticed.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _no_server() -> DemoError:

@@ -80,8 +80,8 @@ class Books:
     def close(self, *, dropped: Mapping[str, int], took_s: float) -> Ledger:
         """The account as it stands; what is open now is lost."""
         delivered = self._dispatched & self._delivered.keys()
-        kept = {uuid: self._kept[uuid] for uuid in self._dispatched & self._kept.keys()}
-        dead = [reason for uuid, reason in kept.items() if uuid not in delivered]
+        undelivered = self._dispatched - delivered
+        dead = [reason for uuid, reason in self._kept.items() if uuid in undelivered]
         return Ledger(
             dispatched=len(self._dispatched),
             delivered=len(delivered),

@@ -25,6 +25,8 @@ _TIMEOUT_S = 10.0
 class _Module:
     """``python -m …`` in a directory and a process group of its own; started when it is made."""
 
+    _READY: str
+
     def __init__(
         self, directory: Path, name: str, *command: str, env: Mapping[str, str] | None = None
     ) -> None:
@@ -56,12 +58,17 @@ class _Module:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
-    def _wait_for(self, pattern: str, check: Callable[[], None]) -> str:
+    def wait_until_ready(self, check: Callable[[], None]) -> str:
+        """Return what it says then; calls ``check`` all the while, which may raise.
+
+        Raises:
+            DemoError: it ended, or took longer than a minute.
+        """
         deadline = time.monotonic() + _READY_WITHIN_S
         while True:
             check()
             ended = self._process.poll() is not None  # before it is read what it said at the end
-            if said := re.search(pattern, self._log.read_text(errors="replace"), re.MULTILINE):
+            if said := re.search(self._READY, self._log.read_text(errors="replace"), re.MULTILINE):
                 return said[0]
             if ended:
                 self.check()
@@ -82,6 +89,8 @@ class Worker(_Module):
     directory.
     """
 
+    _READY = r" ready\."
+
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         super().__init__(
             directory, "worker", "celery", "-A", "optly_celery", "worker", "--loglevel", "info",
@@ -89,20 +98,14 @@ class Worker(_Module):
         )  # fmt: skip
         self.pid = self._process.pid  # its group's as well
 
-    def wait_until_ready(self, check: Callable[[], None]) -> None:
-        """Return once it consumes; calls ``check`` all the while, which may raise.
-
-        Raises:
-            DemoError: it ended, or took longer than a minute.
-        """
-        self._wait_for(r" ready\.", check)
-
 
 class CollectorProcess(_Module):
     """``python -m optly_celery.testing.stand_in``, away for ``outage_s`` at POST ``outage_at``.
 
     A process of its own, as the SDK's shares its interpreter with nothing.
     """
+
+    _READY = r"^(http://|Error: ).*\n"
 
     def __init__(self, directory: Path, *, port: int, outage_at: int, outage_s: float) -> None:
         super().__init__(
@@ -113,12 +116,8 @@ class CollectorProcess(_Module):
         self._address = ""
 
     def wait_until_ready(self, check: Callable[[], None]) -> str:
-        """Return its URL once it listens; calls ``check`` all the while, which may raise.
-
-        Raises:
-            DemoError: the port is taken, a package is missing, or it does not start.
-        """
-        line = self._wait_for(r"^(http://|Error: ).*\n", check).rstrip()
+        """Return its URL; raises a `DemoError` with its own words where it says an error."""
+        line = super().wait_until_ready(check).rstrip()
         if line.startswith("Error: "):
             raise DemoError(line.removeprefix("Error: ").removesuffix("."))
         self._address = urlsplit(line).netloc

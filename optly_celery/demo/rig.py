@@ -29,9 +29,9 @@ _OUTAGE_S = 2.5
 class Plan:
     """What to run. ``broker_url`` None means a broker of the demo's own; ``port`` 0 a free one."""
 
-    visitors: int = 1000
-    broker_url: str | None = None
-    port: int = 0
+    visitors: int
+    broker_url: str | None
+    port: int
 
 
 class Bar(Protocol):

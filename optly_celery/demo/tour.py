@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from http import HTTPStatus
-from typing import Any
 
 from ..dead_letters.redis_url import address
 from ..errors import OptlyCeleryError
@@ -105,5 +104,5 @@ def _looks(books: Books, parts: Rig) -> Iterator[bool]:
 
 def _dropped() -> Counter[str]:
     """What the dispatcher has given up in this process, the demo's own, by reason."""
-    counted: Mapping[str, Any] = stats()
+    counted = stats()
     return Counter(counted["dropped"]) + Counter(counted["refused"])

@@ -39,6 +39,11 @@ class Collector(Server, Recorded):
         self.start()
         return self
 
+    def keep(self, kept: Kept) -> str:
+        """Take a dead letter, and give its id."""
+        self.kept.append((kept.event, kept.reason))
+        return str(len(self.kept))
+
     @property
     def statuses(self) -> list[int | None]:
         """How the requests were answered, oldest first."""
@@ -75,7 +80,7 @@ def delivering(
         attempt = Attempt(task_id="test", number=1, first_at=time.time(), age_s=0.0)
         rest: Event | None = event
         while rest is not None:
-            rest = deliver(rest, attempt, via=transport, policy=policy, dead=_Keeper(to)).rest
+            rest = deliver(rest, attempt, via=transport, policy=policy, dead=to).rest
             attempt = replace(attempt, number=attempt.number + 1)
 
     try:
@@ -83,14 +88,3 @@ def delivering(
             yield
     finally:
         transport.close()
-
-
-class _Keeper:
-    """Dead letters in memory."""
-
-    def __init__(self, collector: Collector) -> None:
-        self._kept = collector.kept
-
-    def keep(self, kept: Kept) -> str:
-        self._kept.append((kept.event, kept.reason))
-        return str(len(self._kept))

@@ -55,44 +55,37 @@ def read(params: Any) -> Iterator[Decision | Conversion]:
         impressions = [e for e in events if e.get("key") == ACTIVATED]
         for number, decision in enumerate(dicts(snapshot, "decisions")):
             event = impressions[min(number, len(impressions) - 1)] if impressions else {}
-            yield _decision(decision, event, common)
+            told = _dict(decision, "metadata")
+            yield Decision(
+                flag_key=told.get("flag_key") or "",
+                rule_key=told.get("rule_key") or "",
+                rule_type=told.get("rule_type") or "",
+                variation_key=told.get("variation_key") or "",
+                enabled=told.get("enabled"),
+                uuid=event.get("uuid", ""),
+                raw=decision,
+                **common,
+            )
         for event in events:
             if event.get("key") != ACTIVATED:
-                yield _conversion(event, common)
+                yield Conversion(
+                    event_key=event.get("key", ""),
+                    revenue=event.get("revenue"),
+                    value=event.get("value"),
+                    tags=_dict(event, "tags"),
+                    uuid=event.get("uuid", ""),
+                    raw=event,
+                    **common,
+                )
 
 
 def describe(what: Decision | Conversion) -> str:
     """One line for a failed assertion: every field that says something."""
-    shown = {
-        f.name: value for f in fields(what) if f.repr and (value := getattr(what, f.name)) != ""
-    }
-    told = " ".join(f"{name}={value!r}" for name, value in shown.items() if value not in (None, {}))
+    shown = {f.name: getattr(what, f.name) for f in fields(what) if f.repr}
+    told = " ".join(f"{name}={v!r}" for name, v in shown.items() if v not in ("", None, {}))
     return f"{type(what).__name__.lower():<10} {told}"
 
 
-def _decision(decision: dict[str, Any], event: dict[str, Any], common: Any) -> Decision:
-    metadata = decision.get("metadata")
-    told = metadata if isinstance(metadata, dict) else {}
-    return Decision(
-        flag_key=told.get("flag_key") or "",
-        rule_key=told.get("rule_key") or "",
-        rule_type=told.get("rule_type") or "",
-        variation_key=told.get("variation_key") or "",
-        enabled=told.get("enabled"),
-        uuid=event.get("uuid", ""),
-        raw=decision,
-        **common,
-    )
-
-
-def _conversion(event: dict[str, Any], common: Any) -> Conversion:
-    tags = event.get("tags")
-    return Conversion(
-        event_key=event.get("key", ""),
-        revenue=event.get("revenue"),
-        value=event.get("value"),
-        tags=tags if isinstance(tags, dict) else {},
-        uuid=event.get("uuid", ""),
-        raw=event,
-        **common,
-    )
+def _dict(of: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = of.get(key)
+    return value if isinstance(value, dict) else {}
