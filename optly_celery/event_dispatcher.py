@@ -6,6 +6,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from .celery_app import current_app
@@ -44,10 +45,8 @@ class EventDispatcher:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """As `dispatch_event`, for an event given by its parts."""
-        try:
-            _enqueue(current_app, url, params, verb, headers)
-        except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
-            count_unexpected(exc)
+        event = SimpleNamespace(url=url, params=params, http_verb=verb, headers=headers)
+        _dispatch(event, current_app)
 
 
 class AppDispatcher:
@@ -105,27 +104,20 @@ def _take(event: Event, app: Callable[[], Any] = current_app) -> None:
 
 def _dispatch(event: Any, app: Callable[[], Any]) -> None:
     try:
-        _enqueue(
-            app,
-            getattr(event, "url", None),
-            getattr(event, "params", None),
-            getattr(event, "http_verb", None),
-            getattr(event, "headers", None),
-        )
+        try:
+            checked = Event.of(
+                getattr(event, "url", None),
+                getattr(event, "params", None),
+                getattr(event, "http_verb", None),
+                getattr(event, "headers", None),
+            )
+        except NotAnEventError as exc:
+            if new := counters().refuse(exc.reason):
+                logger.warning("refused %d events: %s", new, exc)
+        else:
+            _accept(checked, app)
     except Exception as exc:  # noqa: BLE001 - the promise: nothing is raised
         count_unexpected(exc)
-
-
-def _enqueue(
-    app: Callable[[], Any], url: object, params: object, verb: object, headers: object
-) -> None:
-    try:
-        event = Event.of(url, params, verb, headers)
-    except NotAnEventError as exc:
-        if new := counters().refuse(exc.reason):
-            logger.warning("refused %d events: %s", new, exc)
-        return
-    _accept(event, app)
 
 
 def _accept(event: Event, app: Callable[[], Any]) -> None:
@@ -133,11 +125,7 @@ def _accept(event: Event, app: Callable[[], Any]) -> None:
     if divert is not None:
         divert(event)
         counters().publish()
-    else:
-        _publish_or_store(event, app)
-
-
-def _publish_or_store(event: Event, app: Callable[[], Any]) -> None:
+        return
     try:
         runtime = runtime_of(app())
         settings = runtime.settings

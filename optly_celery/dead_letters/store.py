@@ -21,8 +21,19 @@ from redis.retry import Retry
 
 from ..broker_errors import in_words
 from ..errors import DeadLetterError, NoSuchDeadLetterError, SettingsError
-from . import letter_json
-from .letter import ALL, DeadLetter, Fate, Filter, Kept, WholeLetter
+from .letter import (
+    ALL,
+    DeadLetter,
+    Fate,
+    Filter,
+    Kept,
+    WholeLetter,
+    event_from,
+    event_text,
+    id_of,
+    letter_of,
+    letter_text,
+)
 from .redis_url import address, for_redis_py
 
 logger = logging.getLogger(__name__)
@@ -92,11 +103,11 @@ class DeadLetters:
         event that is refused again after its replay, by another task, gets a letter of its own.
         Letters older than the setting's age are removed, counted and warned of.
         """
-        letter_id, now = letter_json.letter_id(kept), self._clock()
-        text = letter_json.letter_text(kept, now)
+        letter_id, now = id_of(kept), self._clock()
+        text = letter_text(kept, now)
         with self._asking():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.hset(self._events, letter_id, letter_json.event_text(kept.event))
+            pipe.hset(self._events, letter_id, event_text(kept.event))
             pipe.hset(self._facts, letter_id, text)
             pipe.zadd(self._times, {letter_id: now})
             pipe.execute()
@@ -135,7 +146,7 @@ class DeadLetters:
             )
         for letter_id, text in zip(ids, found, strict=True):
             if text is not None:
-                yield letter_json.letter_of(letter_id, text)
+                yield letter_of(letter_id, text)
 
     def show(self, letter_id: str) -> WholeLetter:
         """One letter with its event, which is personal data.
@@ -147,7 +158,7 @@ class DeadLetters:
             text = cast("bytes | None", self._redis.hget(self._events, letter_id))
         for letter in self.pick([letter_id]):
             if text is not None:
-                return WholeLetter(**vars(letter), event=letter_json.event_from(text))
+                return WholeLetter(**vars(letter), event=event_from(text))
         raise NoSuchDeadLetterError(
             f"no dead letter has the id {letter_id}: "
             "mistyped, or replayed, purged or removed for its age"
@@ -191,7 +202,7 @@ class DeadLetters:
         reasons: Counter[str] = Counter()
         with self._asking():
             for letter_id, text in self._redis.hscan_iter(self._facts, count=_PAGE):
-                reasons[letter_json.letter_of(letter_id.decode(), text).reason] += 1
+                reasons[letter_of(letter_id.decode(), text).reason] += 1
         return dict(reasons.most_common())
 
     def expired(self) -> int:

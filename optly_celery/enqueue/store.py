@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 import time
@@ -13,10 +14,12 @@ from urllib.parse import urlsplit
 from ..errors import OutboxError
 from ..event.event import Event
 from ..host import forks
-from ..host.uwsgi import threads_run, warn_of_no_threads
+from ..host.uwsgi import threads_run
 from .claims import Claim, new_path, set_aside
 from .outbox import Outbox
 from .relay import BatchPublisher, Relay
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -51,7 +54,10 @@ class Store:
         )
         forks.wait_for(self.relay)
         if not threads_run():
-            warn_of_no_threads()
+            logger.warning(
+                "uWSGI runs without --enable-threads, so events are published in line, not in the "
+                "background: add enable-threads = true to its configuration"
+            )
 
     def put(self, event: Event) -> None:
         """Store one event for the relay; it is in the file when this returns.

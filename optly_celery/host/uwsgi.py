@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import sys
-
-logger = logging.getLogger(__name__)
 
 
 def threads_run() -> bool:
     """False in a worker without --enable-threads, where no background thread ever runs."""
     uwsgi = sys.modules.get("uwsgi")
     return uwsgi is None or bool(uwsgi.opt.get("enable-threads") or uwsgi.opt.get("threads"))
-
-
-def warn_of_no_threads() -> None:
-    """Say what follows from that; for a process to call once."""
-    logger.warning(
-        "uWSGI runs without --enable-threads, so events are published in line, not in the "
-        "background: add enable-threads = true to its configuration"
-    )
 
 
 def exit_undisturbed() -> None:

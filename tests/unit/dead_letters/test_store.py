@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from optly_celery.dead_letters import letter_json
+from optly_celery.dead_letters import letter as letters
 from optly_celery.dead_letters.letter import DeadLetter, Filter, WholeLetter
 from optly_celery.dead_letters.redis_url import address, for_redis_py
 from optly_celery.dead_letters.store import DeadLetters
@@ -23,8 +23,8 @@ LAST_AT = 1_700_086_400.5
 
 
 def letter(**changes):
-    text = letter_json.letter_text(replace(KEPT, **changes), LAST_AT)
-    return letter_json.letter_of("id-1", text)
+    text = letters.letter_text(replace(KEPT, **changes), LAST_AT)
+    return letters.letter_of("id-1", text)
 
 
 def test_what_is_known_comes_back_as_it_was_written():
@@ -46,7 +46,7 @@ def test_what_is_known_comes_back_as_it_was_written():
 
 def test_what_is_known_holds_no_personal_data():
     """Listing letters moves no visitor id or attribute out of the store."""
-    text = letter_json.letter_text(KEPT, LAST_AT)
+    text = letters.letter_text(KEPT, LAST_AT)
 
     assert "visitor-1" not in text
     assert "secret" not in text
@@ -64,7 +64,7 @@ def test_an_event_comes_back_byte_for_byte():
     """What is replayed is what was refused: key order, big numbers and unicode included."""
     before = event_of(1, big=12345678901234567890123, tiny=1e-300, name="Zoë \U0001f600 \ud800")
 
-    after = letter_json.event_from(letter_json.event_text(before))
+    after = letters.event_from(letters.event_text(before))
 
     assert (after, after.body) == (before, before.body)
 
@@ -78,7 +78,7 @@ def test_an_impossible_first_time_hides_no_letter(seconds):
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b"null", b'{"task_id": 1}'])
 def test_damaged_facts_become_a_letter_that_can_be_purged(text):
     """One damaged letter does not end a listing of thousands."""
-    found = letter_json.letter_of("id-1", text)
+    found = letters.letter_of("id-1", text)
 
     assert (found.id, found.reason) == ("id-1", "unreadable")
 
@@ -86,22 +86,22 @@ def test_damaged_facts_become_a_letter_that_can_be_purged(text):
 @pytest.mark.parametrize("text", [b"", b"[]", b'{"url": "u"}', b"7"])
 def test_a_damaged_event_is_no_event(text):
     """Replaying it would publish a message that nobody can deliver."""
-    assert letter_json.event_from(text).url is None
+    assert letters.event_from(text).url is None
 
 
 def test_same_task_and_event_make_the_same_id():
     """So a redelivered task keeps one letter, and two parts of one batch keep two."""
-    one, again, other = (letter_json.letter_id(kept(event_of(n))) for n in (1, 1, 2))
+    one, again, other = (letters.id_of(kept(event_of(n))) for n in (1, 1, 2))
 
     assert one == again != other
-    assert letter_json.letter_id(kept(event_of(1), "t2")) != one
+    assert letters.id_of(kept(event_of(1), "t2")) != one
 
 
 def test_what_is_no_event_can_be_kept_all_the_same():
     """The task's arguments as they were, for a person to look at."""
     strange = Event.raw(7, ["no", "object"], None, {"a": 1})
 
-    assert letter_json.event_from(letter_json.event_text(strange)) == strange
+    assert letters.event_from(letters.event_text(strange)) == strange
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_url_that_makes_no_sense_is_a_wrong_setting(url):
 
 def test_facts_of_a_later_version_can_be_read():
     """During a rolling update both versions look at the same store."""
-    text = json.loads(letter_json.letter_text(KEPT, LAST_AT)) | {"new": 1}
+    text = json.loads(letters.letter_text(KEPT, LAST_AT)) | {"new": 1}
 
-    assert isinstance(letter_json.letter_of("id-1", json.dumps(text)), DeadLetter)
-    assert letter_json.letter_of("id-1", json.dumps(text)).reason == "attempts_exhausted"
+    assert isinstance(letters.letter_of("id-1", json.dumps(text)), DeadLetter)
+    assert letters.letter_of("id-1", json.dumps(text)).reason == "attempts_exhausted"

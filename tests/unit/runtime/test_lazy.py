@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from optly_celery.runtime.lazy import lazy
+from optly_celery.runtime.runtime import lazy
 
 
 class Thing:
