@@ -54,7 +54,8 @@ class _Module:
 
     def kill(self) -> None:
         """End it, children included."""
-        with contextlib.suppress(ProcessLookupError):
+        # One that has ended by itself: gone, or, on macOS, not to be killed.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
