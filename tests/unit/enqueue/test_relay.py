@@ -268,7 +268,7 @@ def test_adopting_holds_nothing_that_it_has_done_with(make_relay, tmp_path):
 def test_adopting_ends_with_the_first_refusal(make_relay, tmp_path):
     """A hung broker costs one timeout, not one for each file that somebody has left."""
     publisher = ListPublisher(refuse=1_000)
-    relay, _, _ = make_relay(publisher, in_line=True)
+    relay, _, _ = make_relay(publisher)
     for number in range(5):
         _leave_behind(tmp_path, number)
 
