@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from typing import Any
 
@@ -22,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 PAUSED = "paused"
 _FROM_A_CHILD: Any = getattr(einfo, "ExceptionWithTraceback", ())
-_GIVE_BACK_AGAIN_S = 5.0
 
 # Errors after which Celery itself does the right thing with the message: `Terminated` is a person's
 # doing, after `MemoryError` the worker ends with the message unacked.
@@ -186,13 +186,5 @@ class DeliverRequest(DiscreetRequest):
         self.send_event("task-retried", exception=f"given back: {reason}", traceback="")
         level = logging.INFO if reason == PAUSED else logging.WARNING  # there may be hundreds
         logger.log(level, "%s is given back in %.1f s: %s", self.id, countdown, reason)
-        self._parts.loop.later(countdown, self._give_back_now)
-
-    def _give_back_now(self) -> None:
-        try:
-            self.message.reject(requeue=True)
-        except Exception as exc:  # noqa: BLE001
-            # Whatever the broker's trouble is, the message is still unacked there. It comes back
-            # by this, by the end of this worker, or by the visibility timeout.
-            logger.warning("%s could not be given back yet (%s)", self.id, type(exc).__name__)
-            self._parts.loop.later(_GIVE_BACK_AGAIN_S, self._give_back_now)
+        loop = self._parts.loop
+        loop.later(countdown, functools.partial(loop.give_back, self.message, self.id))

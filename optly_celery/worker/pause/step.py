@@ -34,7 +34,6 @@ _LOOK_S = 5.0  # how often to look for what others have parked
 _PORTION = 1000  # moved back from there to the queue in one go
 _TRIES = 20  # messages that are not ready, between two ticks
 _AGAIN_S = 0.5  # after finding nothing that is ready
-_GIVE_BACK_AGAIN_S = 5.0
 
 
 class Pausing:
@@ -213,14 +212,9 @@ class Pausing:
 
     def _put_away(self, message: Any, host: str) -> None:
         if self._stopped or not parking.park(message, self._queue, host):
-            self._give_back(message)
+            self._loop.give_back(message)
         else:
             self._parked.setdefault(host, 1)
-
-    def _give_back(self, message: Any) -> None:
-        if not parking.give_back(message):
-            again = functools.partial(self._give_back, message)
-            self._loop.later(_GIVE_BACK_AGAIN_S, again)
 
     def _tell(self, change: Change) -> None:
         kind, told = news.tell(change)
