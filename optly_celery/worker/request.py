@@ -16,7 +16,7 @@ from ..errors import PermanentDeliveryError, forget_frames
 from ..names import ENQUEUED_AT_HEADER
 from .message import summary, url_of
 from .parts import Parts
-from .pause.ended import Ended, how_ended
+from .pause.policy import Ended, how_ended
 from .suspects import MOST_DEATHS
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from celery.worker import state
 from optly_celery.errors import PermanentDeliveryError, TransientDeliveryError
 from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER, SWEPT_HEADER
 from optly_celery.worker.loop import Loop
-from optly_celery.worker.pause.ended import Ended
+from optly_celery.worker.pause.policy import Ended
 from optly_celery.worker.request import PAUSED, DeliverRequest, GiveBack, give_backs_in_a_line
 from optly_celery.worker.suspects import MOST_DEATHS, Suspects
 
