@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 _REDIS, _VIRTUAL = "kombu.transport.redis", "kombu.transport.virtual.base"
-_CONSUMER = "celery.worker.consumer.consumer:Consumer"
-_REQUEST = "celery.worker.request:Request"
+_CONSUMER = "celery.worker.consumer.consumer:Consumer."
+_REQUEST = "celery.worker.request:Request."
+_STATE = "celery.worker.state:"
 
 
 @dataclass(frozen=True)
@@ -26,27 +27,23 @@ class Feature:
     names: tuple[str, ...]
 
 
+def _of(owner: str, names: str) -> list[str]:
+    return [owner + name for name in names.split("; ")]
+
+
 RECEIPT, PAUSE, UNREADABLE, REQUEST = "receipt", "pause", "unreadable", "request"
 
 FEATURES = {
     RECEIPT: Feature(
         "messages are received in two steps, and a kill between them loses one",
         (
-            f"{_REDIS}:Channel._brpop_start(timeout)",
-            f"{_REDIS}:Channel._brpop_read(options)",
-            f"{_REDIS}:Channel._do_restore_message(payload)",
-            f"{_REDIS}:Channel._create_client",
-            f"{_REDIS}:Channel._q_for_pri(queue, pri)",
-            f"{_REDIS}:Channel.conn_or_acquire(client)",
-            f"{_REDIS}:Channel.from_transport_options",
-            f"{_REDIS}:Channel.unacked_key",
-            f"{_REDIS}:Channel.unacked_index_key",
-            f"{_REDIS}:QoS.append(message, delivery_tag)",
-            f"{_REDIS}:QoS.ack(delivery_tag)",
-            f"{_REDIS}:QoS.restore_visible(num)",
-            f"{_REDIS}:QoS.restore_by_tag(tag)",
-            f"{_VIRTUAL}:QoS.append(message, delivery_tag)",
-            f"{_VIRTUAL}:QoS.can_consume_max_estimate",
+            *_of(f"{_REDIS}:Channel.", "_brpop_start(timeout); _brpop_read(options)"),
+            *_of(f"{_REDIS}:Channel.", "_do_restore_message(payload); _q_for_pri(queue, pri)"),
+            *_of(f"{_REDIS}:Channel.", "_create_client; conn_or_acquire(client)"),
+            *_of(f"{_REDIS}:Channel.", "from_transport_options; unacked_key; unacked_index_key"),
+            *_of(f"{_REDIS}:QoS.", "append(message, delivery_tag); ack(delivery_tag)"),
+            *_of(f"{_REDIS}:QoS.", "restore_visible(num); restore_by_tag(tag)"),
+            *_of(f"{_VIRTUAL}:QoS.", "append(message, delivery_tag); can_consume_max_estimate"),
             f"{_VIRTUAL}:Transport._deliver(message, queue)",
             f"{_REDIS}:Transport.register_with_event_loop(connection, loop)",
             f"{_REDIS}:SentinelChannel._create_client",
@@ -55,13 +52,10 @@ FEATURES = {
     PAUSE: Feature(
         "nothing is paused: while an endpoint is away, attempts are spent on it",
         (
-            f"{_CONSUMER}.call_soon",
-            f"{_CONSUMER}.on_task_request",
-            "celery.app.amqp:Queues.select_add(queue)",
-            "celery.app.amqp:Queues.consume_from",
-            "celery.worker.state:should_stop",
-            "kombu.messaging:Consumer._receive_callback(message)",
-            "kombu.messaging:Consumer.cancel_by_queue(queue)",
+            *_of(_CONSUMER, "call_soon; on_task_request"),
+            *_of("celery.app.amqp:Queues.", "select_add(queue); consume_from"),
+            f"{_STATE}should_stop",
+            *_of("kombu.messaging:Consumer.", "_receive_callback(message); cancel_by_queue(queue)"),
             f"{_VIRTUAL}:Message._raw",
             f"{_VIRTUAL}:QoS.ack(delivery_tag)",
         ),
@@ -69,25 +63,18 @@ FEATURES = {
     UNREADABLE: Feature(
         "messages that cannot be read are deleted by Celery, and logged with what is in them",
         (
-            f"{_CONSUMER}.on_decode_error(message)",
-            f"{_CONSUMER}.on_invalid_task(message)",
-            f"{_CONSUMER}.on_unknown_message(message)",
-            f"{_CONSUMER}.on_unknown_task(message)",
+            *_of(_CONSUMER, "on_decode_error(message); on_invalid_task(message)"),
+            *_of(_CONSUMER, "on_unknown_message(message); on_unknown_task(message)"),
         ),
     ),
     REQUEST: Feature(
         "a message is acked whenever its task ends, also where its event is not safe, and nothing "
         "is paused",
         (
-            f"{_REQUEST}.message",
-            f"{_REQUEST}.revoked",
-            f"{_REQUEST}.acknowledge",
-            f"{_REQUEST}.on_failure(exc_info, send_failed_event, return_ok)",
-            f"{_REQUEST}.on_timeout(soft, timeout)",
-            f"{_REQUEST}.cancel",
-            f"{_REQUEST}.send_event(type)",
-            "celery.worker.state:task_ready",
-            "celery.worker.state:reserved_requests",
+            *_of(_REQUEST, "message; revoked; acknowledge; cancel; send_event(type)"),
+            *_of(_REQUEST, "on_failure(exc_info, send_failed_event, return_ok)"),
+            *_of(_REQUEST, "on_timeout(soft, timeout)"),
+            *_of(_STATE, "task_ready; reserved_requests"),
         ),
     ),
 }

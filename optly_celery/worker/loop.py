@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable
 from typing import Any
+
+from ..broker_errors import in_words
+
+logger = logging.getLogger(__name__)
+
+_GIVE_BACK_AGAIN_S = 5.0
 
 
 class Loop:
@@ -27,6 +35,16 @@ class Loop:
         else:
             # Not the timer itself: the loop's is a heap without a lock.
             self._consumer.call_soon(self._consumer.timer.call_after, seconds, call)
+
+    def give_back(self, message: Any, name: str = "a message") -> None:
+        """Give an unacked message back to its queue, and try again until that is possible."""
+        try:
+            message.reject(requeue=True)
+        except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
+            # Whatever the broker's trouble is, the message is still unacked there. It comes back
+            # by this, by the end of this worker, or by the visibility timeout.
+            logger.warning("%s could not be given back yet (%s)", name, in_words(exc))
+            self.later(_GIVE_BACK_AGAIN_S, functools.partial(self.give_back, message, name))
 
     @property
     def _is_green(self) -> bool:

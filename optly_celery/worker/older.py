@@ -17,7 +17,17 @@ from celery.events import EventDispatcher
 
 logger = logging.getLogger(__name__)
 
-_RESTORE_OPTION = "unacked_restore_interval"
+# Superfluous from kombu 5.7 on, which knows them: of what a channel's options are.
+OPTIONS = ("unacked_restore_interval",)
+
+
+class NewerChannel:
+    """What newer kombu channels have: a base after kombu's own, which counts where it has it."""
+
+    brpop_timeout = 1.0  # superfluous from kombu 5.6 on
+
+    def _flush_brpop_reauth(self) -> None:
+        """Superfluous from kombu 5.7 on."""
 
 
 def _flush_copies(dispatcher: EventDispatcher) -> None:
@@ -33,29 +43,14 @@ def _flush_copies(dispatcher: EventDispatcher) -> None:
 flush = EventDispatcher.flush if celery.VERSION[:2] >= (5, 7) else _flush_copies
 
 
-def brpop_timeout_of(channel: Any) -> float:
-    """Superfluous from kombu 5.6 on: ``channel.brpop_timeout``."""
-    return float(getattr(channel, "brpop_timeout", 1))
-
-
-def flush_reauth(channel: Any) -> None:
-    """Superfluous from kombu 5.7 on: ``channel._flush_brpop_reauth()``."""
-    getattr(channel, "_flush_brpop_reauth", bool)()
-
-
-def with_restore_option(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Superfluous from kombu 5.7 on, which knows the option: ``from_transport_options`` itself."""
-    return names if _RESTORE_OPTION in names else (*names, _RESTORE_OPTION)
-
-
 def leave_if_silent(channel: Any) -> None:
     """Drop a connection that has not answered for long; to be called every few seconds.
 
     Superfluous from kombu 5.7 on, which does it itself, if a little later. Before, it would wait
     for ever.
     """
-    waits_s = brpop_timeout_of(channel) + channel.health_check_interval
-    waiting = channel._in_poll  # noqa: SLF001
+    waits_s = channel.brpop_timeout + channel.health_check_interval
+    waiting = channel.asked and channel._in_poll  # noqa: SLF001
     if waiting and monotonic() - channel._brpop_sent_at >= waits_s:  # noqa: SLF001
         logger.warning("the broker has not answered for %g s: connecting anew", waits_s)
         waiting.disconnect()

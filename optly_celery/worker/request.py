@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from typing import Any
 
 from billiard import einfo
 from celery.exceptions import Ignore, Reject, Retry, Terminated, WorkerLostError
 from celery.worker import state
+from celery.worker.request import Request
 
 from ..errors import PermanentDeliveryError, forget_frames
-from .discreet import DiscreetRequest
+from ..names import ENQUEUED_AT_HEADER
+from .message import summary, url_of
 from .parts import Parts
-from .pause.ended import Ended, how_ended
+from .pause.policy import Ended, how_ended
 from .suspects import MOST_DEATHS
 
 logger = logging.getLogger(__name__)
 
 PAUSED = "paused"
 _FROM_A_CHILD: Any = getattr(einfo, "ExceptionWithTraceback", ())
-_GIVE_BACK_AGAIN_S = 5.0
 
 # Errors after which Celery itself does the right thing with the message: `Terminated` is a person's
 # doing, after `MemoryError` the worker ends with the message unacked.
@@ -51,6 +53,29 @@ def give_backs_in_a_line(record: logging.LogRecord) -> bool:
         record.exc_info = None
         return str(error.reason) != PAUSED
     return True
+
+
+class DiscreetRequest(Request):  # type: ignore[misc]
+    """Celery's own, but for its arguments, of which log, monitors and remote control see a summary.
+
+    It is the least that a worker must have of this package. ``url`` is where its event goes.
+    """
+
+    def __init__(
+        self, message: Any, *, headers: Any = None, body: Any = None, decoded: bool = False,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        payload = body if decoded else message.payload
+        headers = message.headers if headers is None else headers
+        if ENQUEUED_AT_HEADER not in headers:  # another program's, or one sent by name
+            headers = {**headers, "argsrepr": summary(payload), "kwargsrepr": "{}"}
+        super().__init__(message, headers=headers, body=body, decoded=decoded, **options)
+        self.url = url_of(payload)
+
+    def info(self, safe: bool = True) -> dict[str, Any]:  # noqa: ARG002 - nobody is shown the rest
+        """What remote control tells of it."""
+        found: dict[str, Any] = super().info(safe=True)
+        return found
 
 
 class DeliverRequest(DiscreetRequest):
@@ -161,13 +186,5 @@ class DeliverRequest(DiscreetRequest):
         self.send_event("task-retried", exception=f"given back: {reason}", traceback="")
         level = logging.INFO if reason == PAUSED else logging.WARNING  # there may be hundreds
         logger.log(level, "%s is given back in %.1f s: %s", self.id, countdown, reason)
-        self._parts.loop.later(countdown, self._give_back_now)
-
-    def _give_back_now(self) -> None:
-        try:
-            self.message.reject(requeue=True)
-        except Exception as exc:  # noqa: BLE001
-            # Whatever the broker's trouble is, the message is still unacked there. It comes back
-            # by this, by the end of this worker, or by the visibility timeout.
-            logger.warning("%s could not be given back yet (%s)", self.id, type(exc).__name__)
-            self._parts.loop.later(_GIVE_BACK_AGAIN_S, self._give_back_now)
+        loop = self._parts.loop
+        loop.later(countdown, functools.partial(loop.give_back, self.message, self.id))

@@ -25,10 +25,9 @@ from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
 from ..runtime.runtime import Runtime
 from .borrowed import REQUEST
-from .discreet import DiscreetRequest
 from .message import event_of, is_due, url_in
 from .parts import Parts, known_parts, parts_of
-from .request import PAUSED, DeliverRequest, GiveBack
+from .request import PAUSED, DeliverRequest, DiscreetRequest, GiveBack
 from .unreadable import only_readable
 
 logger = logging.getLogger(__name__)

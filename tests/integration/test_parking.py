@@ -14,7 +14,6 @@ from optly_celery.worker.pause.parking import (
     PARKED,
     can_park,
     counts,
-    give_back,
     next_of,
     park,
     take,
@@ -180,7 +179,7 @@ def test_a_parked_message_given_back_after_it_was_taken_is_in_its_queue(broker, 
     park(message, QUEUE, HOST)
     (message,) = taken(channel, PARKED % (QUEUE, HOST))
 
-    assert give_back(message)
+    message.reject(requeue=True)
 
     assert where(client) == (1, 0, 0, 0)
 
@@ -263,7 +262,7 @@ def test_another_broker_cannot_park_and_is_asked_its_own_way():
         assert message.payload == 7
         assert not park(message, QUEUE, HOST)
         assert not message.acknowledged
-        assert give_back(message)
+        message.reject(requeue=True)
         assert next_of(channel, QUEUE, [QUEUE]).payload == 7
         assert next_of(channel, QUEUE, [QUEUE]) is None
 
@@ -290,13 +289,12 @@ def test_a_redis_that_is_full_parks_and_hands_out_and_moves_nothing_halfway(own_
 
 
 def test_a_redis_that_is_gone_is_no_error(own_broker: Broker):
-    """The message cannot be parked nor given back, and whoever asked is told so."""
+    """The message cannot be parked, and whoever asked is told so."""
     publish(own_broker, 1)
     connection, channel = channel_of(own_broker, STOCK)
     (message,) = taken(channel)
     own_broker.kill()
 
     assert not park(message, QUEUE, HOST)
-    assert not give_back(message)
     own_broker.start()
     connection.close()

@@ -21,7 +21,7 @@ SEEN = "Celery 5.4.0, 5.5.3, 5.6.3, 5.7.0"
 
 ROWS = [
     *rows(
-        R, where="worker/discreet.py", seen=SEEN,
+        R, where="worker/request.py", seen=SEEN,
         gone="see where argsrepr, repr and info(safe=True) now take from what they show, and give "
         "them the summary there; until then pin Celery, or messages of others are shown whole",
         names={
@@ -54,7 +54,7 @@ ROWS = [
         names={"request_dict": "the headers, with the mark of a dead worker's message"},
     ),
     *rows(
-        "celery.worker.request", where="worker/discreet.py", seen=SEEN,
+        "celery.worker.request", where="worker/request.py", seen=SEEN,
         gone="without a class of our own for requests no event is safe: pin Celery",
         names={"Request": ("a task names its own", says("celery.worker.strategy:default",
                                                         "symbol_by_name(task.Request)"))},

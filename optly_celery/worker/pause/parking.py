@@ -85,16 +85,6 @@ def park(message: Any, queue: str, host: str) -> bool:
     return True
 
 
-def give_back(message: Any) -> bool:
-    """Give a message back to its queue; else it stays unacked. Whether that was possible."""
-    try:
-        message.reject(requeue=True)
-    except Exception as exc:  # noqa: BLE001 - as above
-        logger.warning("a message could not be given back yet (%s)", in_words(exc))
-        return False
-    return True
-
-
 def take(channel: Any, queue: str, source: str, limit: int = 1) -> list[Any]:
     """Receive messages from a list, the queue's own or a host's, oldest first."""
     lists = (

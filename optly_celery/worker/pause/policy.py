@@ -7,21 +7,41 @@ many may be under way with each round of answers, until it is flowing again.
 
 from __future__ import annotations
 
+import enum
 import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from .ended import Ended
+from ...deliver.retry import Verdict, verdict
 
 FIRST_PROBE_S = 1.0
 LAST_PROBE_S = 15.0
+# Transient failures that come without a status.
+_NO_ANSWER = frozenset({"timeout", "connection_error", "broken_answer", "time_limit"})
 _RAMP_TO = 32  # this many at a time answered: as good as all
 _RAMP_S = 10.0  # or so long without a failure, where there is little to post
 _PERMIT_S = 120.0  # a post that has not ended by then never tells: its worker process was lost
 _SEEN_S = 3600.0
 MOST_HOSTS = 1000
 """Hosts that are remembered: whoever writes into the queue may name as many as there are."""
+
+
+class Ended(enum.Enum):
+    """How one go at an event ended, as far as its host is concerned."""
+
+    ANSWERED = "answered"  # delivered, or refused for the event's own sake
+    FAILED = "failed"  # a transient failure
+    NOT_TRIED = "not tried"
+
+
+def how_ended(error: Any) -> Ended:
+    """What the error that an attempt ended with says about the event's host."""
+    status, reason = getattr(error, "status", None), getattr(error, "reason", None)
+    if status is None:
+        return Ended.FAILED if reason in _NO_ANSWER else Ended.NOT_TRIED
+    return Ended.FAILED if verdict(status) is Verdict.TRANSIENT else Ended.ANSWERED
 
 
 @dataclass(frozen=True)
@@ -35,6 +55,7 @@ class Change:
 
 @dataclass
 class _Host:
+    name: str
     seen_at: float
     failures: int = 0
     reason: str = ""
@@ -44,13 +65,6 @@ class _Host:
     not_before: float = 0.0
     resumed_at: float = 0.0
     permits: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    at: float
-    reason: str
-    retry_after_s: float | None = None
 
 
 class Pauses:
@@ -68,6 +82,7 @@ class Pauses:
         clock: Callable[[], float],
         rand: Callable[[], float] = random.random,
     ) -> None:
+        self.enabled = after > 0
         self._after = after
         self._longest_s = longest_s
         self._clock = clock
@@ -75,11 +90,6 @@ class Pauses:
         self._hosts: dict[str, _Host] = {}
         # Never held across I/O, so that greenlets cannot deadlock on it.
         self._lock = threading.Lock()
-
-    @property
-    def enabled(self) -> bool:
-        """Whether anything pauses a host."""
-        return self._after > 0
 
     def admit(self, host: str, task_id: str) -> bool:
         """Whether this event may be posted now; asking again for the same event is free."""
@@ -117,13 +127,13 @@ class Pauses:
         now = self._clock()
         with self._lock:
             known = self._hosts.get(host)
-            if known is None or not self._after:
+            if known is None or not self.enabled:
                 return None
             permitted = known.permits.pop(task_id, None) is not None
             if how is Ended.ANSWERED:
-                return self._answered(host, known, permitted, now)
+                return self._answered(known, permitted, now)
             if how is Ended.FAILED:
-                return self._failed(host, known, permitted, _Failure(now, reason, retry_after_s))
+                return self._failed(known, permitted, now, reason, retry_after_s)
             if permitted and known.paused:
                 known.not_before = now  # nothing was learnt: the next one may try
             return None
@@ -132,12 +142,10 @@ class Pauses:
         """Pause a host on hearsay, with a probe due at once; None where it is known already."""
         now = self._clock()
         with self._lock:
-            if host in self._hosts or not self._after:
-                return None
-            known = self._meet(host, now)
-            if known is None:  # there will be another look
-                return None
-            return self._pause(host, known, _Failure(now, reason), wait_s=0.0)
+            is_new = self.enabled and host not in self._hosts
+            known = self._meet(host, now) if is_new else None
+            # Where there was no room for it there will be another look.
+            return None if known is None else self._pause(known, reason, not_before=now)
 
     def room(self, host: str) -> int:
         """How many more events of a host in trouble may be posted now; 0 where it flows."""
@@ -148,7 +156,6 @@ class Pauses:
                 return 0
             if not known.paused and now - known.resumed_at >= _RAMP_S:
                 self._flow(known)
-                return 0
             return max(0, self._room(known, now))
 
     def troubled(self) -> dict[str, str]:
@@ -188,8 +195,7 @@ class Pauses:
                 del self._hosts[name]
             if not idle:
                 return None
-        known = self._hosts[host] = _Host(now)
-        return known
+        return self._hosts.setdefault(host, _Host(host, now))
 
     def _room(self, known: _Host, now: float) -> int:
         if now < known.not_before:
@@ -203,16 +209,15 @@ class Pauses:
         known.limit, known.wait_s, known.reason = None, FIRST_PROBE_S, ""
         known.permits.clear()
 
-    def _answered(self, host: str, known: _Host, permitted: bool, now: float) -> Change | None:
-        if known.limit is None:
-            known.failures = 0
-            return None
-        if not permitted:  # posted before the pause: says nothing of now
-            return None
+    def _answered(self, known: _Host, permitted: bool, now: float) -> Change | None:
+        if known.limit is not None and not permitted:
+            return None  # posted before the pause: says nothing of now
         known.failures = 0
+        if known.limit is None:
+            return None
         change = None
         if known.paused:
-            change = Change(host, False, known.reason)
+            change = Change(known.name, False, known.reason)
             known.paused, known.not_before, known.resumed_at = False, 0.0, now
         # One more for each that is answered: twice as many with each round.
         known.limit += 1
@@ -222,27 +227,24 @@ class Pauses:
             self._flow(known)
         return change
 
-    def _failed(self, host: str, known: _Host, permitted: bool, failure: _Failure) -> Change | None:
+    def _failed(
+        self, known: _Host, permitted: bool, now: float, reason: str, retry_after_s: float | None
+    ) -> Change | None:
         known.failures += 1
+        change = None
         if known.paused:
-            known.reason = failure.reason
-            self._wait_as_told(known, failure)
-            return None
-        if permitted or known.failures >= self._after or failure.retry_after_s:
-            return self._pause(host, known, failure)
-        return None
-
-    def _pause(self, host: str, known: _Host, failure: _Failure, wait_s: float = -1.0) -> Change:
-        known.paused, known.limit = True, 1
-        known.reason = failure.reason
-        known.permits.clear()
-        known.not_before = failure.at + (known.wait_s if wait_s < 0 else wait_s)
-        known.wait_s = min(2 * known.wait_s, LAST_PROBE_S)
-        self._wait_as_told(known, failure)
-        return Change(host, True, failure.reason)
-
-    def _wait_as_told(self, known: _Host, failure: _Failure) -> None:
-        if failure.retry_after_s:
+            known.reason = reason
+        elif permitted or known.failures >= self._after or retry_after_s:
+            change = self._pause(known, reason, not_before=now + known.wait_s)
+        if known.paused and retry_after_s:
             # Upwards only: a host that has named a time gets no question before it.
-            wait_s = min(failure.retry_after_s * (1.0 + 0.1 * self._rand()), self._longest_s)
-            known.not_before = max(known.not_before, failure.at + wait_s)
+            wait_s = min(retry_after_s * (1.0 + 0.1 * self._rand()), self._longest_s)
+            known.not_before = max(known.not_before, now + wait_s)
+        return change
+
+    def _pause(self, known: _Host, reason: str, not_before: float) -> Change:
+        known.paused, known.limit, known.reason = True, 1, reason
+        known.permits.clear()
+        known.not_before = not_before
+        known.wait_s = min(2 * known.wait_s, LAST_PROBE_S)
+        return Change(known.name, True, reason)

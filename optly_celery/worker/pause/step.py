@@ -20,12 +20,12 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state as worker_state
 
+from ... import signals
 from ...broker_errors import in_words
 from ..loop import Loop
 from ..message import host_in
-from . import news, parking
-from .ended import Ended
-from .policy import Change, Pauses
+from . import parking
+from .policy import Change, Ended, Pauses
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ _LOOK_S = 5.0  # how often to look for what others have parked
 _PORTION = 1000  # moved back from there to the queue in one go
 _TRIES = 20  # messages that are not ready, between two ticks
 _AGAIN_S = 0.5  # after finding nothing that is ready
-_GIVE_BACK_AGAIN_S = 5.0
 
 
 class Pausing:
@@ -73,13 +72,18 @@ class Pausing:
         self._turn += 1
 
     def host_of(self, url: object) -> str | None:
-        """The host that an event's URL makes the worker post to, with its port."""
-        return host_in(self._override or url) if isinstance(url, str) else None
+        """The host, with its port, that an event's URL makes the worker post to.
+
+        None where there is no such host, and where nothing is paused at all.
+        """
+        if not self.pauses.enabled or not isinstance(url, str):
+            return None
+        return host_in(self._override or url)
 
     def receives(self, message: Any, url: object, *, is_due: bool) -> bool:
         """Whether a message just received may go on to the pool; if not, it is put away."""
         host = self.host_of(url)
-        if host is None or not self.pauses.enabled:
+        if host is None:
             return True
         if not is_due:
             # A queue that would give it back at once is no place for it either.
@@ -93,7 +97,7 @@ class Pausing:
     def admits(self, task_id: str, url: object) -> bool:
         """Whether a message that has waited in this worker may go on to the pool."""
         host = self.host_of(url)
-        return host is None or not self.pauses.enabled or self.pauses.admit(host, task_id)
+        return host is None or self.pauses.admit(host, task_id)
 
     def stops(self, task_id: str, url: object) -> bool:
         """Whether an event that waited in the pool must not be posted; for the pool's threads."""
@@ -105,7 +109,7 @@ class Pausing:
     def ended(self, task_id: str, url: object, how: Ended, error: Any = None) -> None:
         """Take note of how an event ended; may be called from any thread of the pool."""
         host = self.host_of(url)
-        if host is None or not self.pauses.enabled:
+        if host is None:
             return
         reason = str(getattr(error, "reason", "")) or "unknown"
         change = self.pauses.ended(
@@ -121,7 +125,17 @@ class Pausing:
 
         ``wanted`` is whether this worker will consume the queue again by itself.
         """
-        return news.report(self.pauses, self._queue, wanted=self._is_wanted())
+        paused, wanted = self.pauses.paused(), self._is_wanted()
+        return [
+            {
+                "host": host,
+                "reason": reason,
+                "state": "paused" if host in paused else "resuming",
+                "queue": self._queue,
+                "wanted": wanted,
+            }
+            for host, reason in sorted(self.pauses.troubled().items())
+        ]
 
     def _keep_ticking(self, turn: int) -> None:
         if turn == self._turn:
@@ -164,17 +178,12 @@ class Pausing:
         names = {queue.name for queue in tasks.queues}
         if self._queue in names and not self._is_wanted():
             queues.select_add(queues[self._queue])  # by a person: before 5.7, Celery forgot to
-        if self.pauses.any_flows():
-            if self._stopped:
-                self._stopped = False
-                if self._is_wanted() and self._queue not in names:
-                    tasks.add_queue(queues[self._queue])
-                    tasks.consume()
-        elif self._queue in names:
-            self._stopped = True
+        was_stopped, self._stopped = self._stopped, not self.pauses.any_flows()
+        if self._stopped:
             tasks.cancel_by_queue(self._queue)
-        else:
-            self._stopped = True
+        elif was_stopped and self._is_wanted() and self._queue not in names:
+            tasks.add_queue(queues[self._queue])
+            tasks.consume()
 
     def _look_for_parked(self) -> None:
         channel = self._consumer.task_consumer.channel
@@ -213,17 +222,15 @@ class Pausing:
 
     def _put_away(self, message: Any, host: str) -> None:
         if self._stopped or not parking.park(message, self._queue, host):
-            self._give_back(message)
+            self._loop.give_back(message)
         else:
             self._parked.setdefault(host, 1)
 
-    def _give_back(self, message: Any) -> None:
-        if not parking.give_back(message):
-            again = functools.partial(self._give_back, message)
-            self._loop.later(_GIVE_BACK_AGAIN_S, again)
-
     def _tell(self, change: Change) -> None:
-        kind, told = news.tell(change)
-        events = self._consumer.event_dispatcher
-        if events:
-            self._loop.soon(functools.partial(events.send, kind, **told))
+        """To a person by the log, to programs by a signal, and to monitors."""
+        word = "paused" if change.paused else "resumed"
+        logger.warning("deliveries to %s %s: %s", change.host, word, change.reason)
+        told = {"host": change.host, "reason": change.reason}
+        signals.tell(signals.paused if change.paused else signals.resumed, **told)
+        if events := self._consumer.event_dispatcher:
+            self._loop.soon(functools.partial(events.send, f"worker-optimizely-{word}", **told))

@@ -12,7 +12,6 @@ from time import monotonic, time
 from typing import Any
 
 from ...names import SWEPT_HEADER
-from .. import older
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def consumes_alone(app: Any, queue: str) -> bool:
 class AtomicReceipt:
     """Over a channel of kombu's Redis transport, whose acks are `redis_transport.QoS`."""
 
-    _asked: tuple[str, str, int] | None = None
+    asked: tuple[str, str, int] | None = None
     _more = True
     _not_before_s = 0.0
     on_set_aside: Callable[[], object] = bool
@@ -79,7 +78,7 @@ class AtomicReceipt:
     def _brpop_start(self: Any, timeout: float | None = None) -> None:
         queues = list(self.active_queues)
         if len(queues) != 1 or queues[0] in self._no_ack_queues or not self.ack_emulation:
-            self._asked = None
+            self.asked = None
             super()._brpop_start(timeout)  # type: ignore[misc]
             return
         if monotonic() < self._not_before_s:
@@ -97,17 +96,12 @@ class AtomicReceipt:
         else:
             # From the end of the list to the end of the list: nothing moves, but it waits.
             count = 0
-            wait_s = timeout or older.brpop_timeout_of(self)
+            wait_s = timeout or self.brpop_timeout
             command = ("BLMOVE", lists[0], lists[0], "RIGHT", "RIGHT", wait_s)
-        self._asked = str(command[0]), queue, count
+        self.asked = str(command[0]), queue, count
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
         self.client.connection.send_command(*command)
-
-    def leave_if_silent(self: Any) -> None:
-        """To be called every few seconds."""
-        if self._asked:
-            older.leave_if_silent(self)
 
     def _room(self: Any) -> int:
         """How many to take now; none until an eighth of the prefetch limit is free."""
@@ -118,9 +112,9 @@ class AtomicReceipt:
         return 0 if free < limit // 8 else min(free, _MOST_AT_ONCE)
 
     def _brpop_read(self: Any, **options: Any) -> bool:
-        if self._asked is None:
+        if self.asked is None:
             return bool(super()._brpop_read(**options))  # type: ignore[misc]
-        command, queue, count = self._asked
+        command, queue, count = self.asked
         try:
             reply = self.client.parse_response(self.client.connection, command, **options)
         except self.connection_errors:
@@ -136,7 +130,7 @@ class AtomicReceipt:
             raise Empty from None
         finally:
             self._in_poll = None
-            older.flush_reauth(self)
+            self._flush_brpop_reauth()
         if command == "BLMOVE":
             # Lists of other priorities have nobody who waits at them.
             self._more = reply is not None or len(self.priority_steps) > 1

@@ -93,7 +93,7 @@ class QoS(redis.QoS):  # type: ignore[misc]
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """By the clock: kombu counts calls, which in some pools come seldom."""
-        self.channel.leave_if_silent()
+        older.leave_if_silent(self.channel)
         if monotonic() - self._restored_at_s >= self.channel.unacked_restore_interval:
             self._restored_at_s = monotonic()
             self.sweeps = True
@@ -106,18 +106,18 @@ class QoS(redis.QoS):  # type: ignore[misc]
                 self.sweeps = False
 
 
-class Channel(AtomicReceipt, redis.Channel):  # type: ignore[misc]
+class Channel(AtomicReceipt, redis.Channel, older.NewerChannel):  # type: ignore[misc]
     """For a Redis server."""
 
     QoS = QoS
-    from_transport_options = older.with_restore_option(redis.Channel.from_transport_options)
+    from_transport_options = redis.Channel.from_transport_options + older.OPTIONS
 
 
-class SentinelChannel(AtomicReceipt, redis.SentinelChannel):  # type: ignore[misc]
+class SentinelChannel(AtomicReceipt, redis.SentinelChannel, older.NewerChannel):  # type: ignore[misc]
     """For a Redis server that Sentinels know."""
 
     QoS = QoS
-    from_transport_options = older.with_restore_option(redis.SentinelChannel.from_transport_options)
+    from_transport_options = redis.SentinelChannel.from_transport_options + older.OPTIONS
 
 
 class Transport(redis.Transport):  # type: ignore[misc]

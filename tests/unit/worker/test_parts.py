@@ -60,11 +60,11 @@ def test_a_give_back_waits_no_longer_than_a_backoff(longest_s, give_back_s):
 
 def test_parts_are_made_of_the_settings():
     """The queue, what pauses a host, and where all posts go instead."""
-    app = an_app(optly_pause_after=0, optly_url_override="http://there:81/")
-    parts = parts_of(Consumer(app))
+    there = an_app(optly_url_override="http://there:81/")
+    never = an_app(optly_pause_after=0)
 
-    assert not parts.pausing.pauses.enabled
-    assert parts.pausing.host_of(US_URL) == "there:81"
+    assert parts_of(Consumer(there)).pausing.host_of(US_URL) == "there:81"
+    assert not parts_of(Consumer(never)).pausing.pauses.enabled
 
 
 def test_another_queue_is_the_queue_of_every_part():

@@ -14,8 +14,7 @@ from celery.worker import state
 from optly_celery.errors import PermanentDeliveryError, TransientDeliveryError
 from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER, SWEPT_HEADER
 from optly_celery.worker.loop import Loop
-from optly_celery.worker.parts import Parts
-from optly_celery.worker.pause.ended import Ended
+from optly_celery.worker.pause.policy import Ended
 from optly_celery.worker.request import PAUSED, DeliverRequest, GiveBack, give_backs_in_a_line
 from optly_celery.worker.suspects import MOST_DEATHS, Suspects
 
@@ -63,14 +62,10 @@ class Rig:
         self.channel, self.letters, self.pausing = Channel(), Letters(), Told()
         self.consumer, self.events = Consumer(an_app()), Events()
         loop = Loop(self.consumer)
-        self.parts = Parts(
+        self.parts = SimpleNamespace(
             loop=loop,
             pausing=self.pausing,
             suspects=Suspects(self.letters, loop),
-            unreadable=None,
-            set_aside=None,
-            check_timeout=None,
-            missing={},
             give_back_s=GIVE_BACK_S,
         )
         self.task = self.consumer.app.register_task(Double())

@@ -15,7 +15,7 @@ from optly_celery.errors import NotAnEventError, TransientDeliveryError
 from optly_celery.event.event import Event
 from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
 from optly_celery.worker.parts import parts_of
-from optly_celery.worker.pause.ended import Ended
+from optly_celery.worker.pause.policy import Ended
 from optly_celery.worker.request import PAUSED, DeliverRequest, GiveBack
 from optly_celery.worker.task import DeliverTask, _pauses
 

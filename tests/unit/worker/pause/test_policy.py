@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optly_celery.errors import PermanentDeliveryError, TransientDeliveryError
-from optly_celery.worker.pause.ended import Ended, how_ended
-from optly_celery.worker.pause.policy import LAST_PROBE_S, MOST_HOSTS, Change, Pauses
+from optly_celery.worker.pause.policy import (
+    LAST_PROBE_S,
+    MOST_HOSTS,
+    Change,
+    Ended,
+    Pauses,
+    how_ended,
+)
 
 HOST, OTHER = "logx.optimizely.com", "eu.logx.optimizely.com"
 

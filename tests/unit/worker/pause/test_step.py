@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 
@@ -9,11 +10,11 @@ import pytest
 from celery import bootsteps
 from celery.worker import state as worker_state
 
+from optly_celery import signals
 from optly_celery.errors import TransientDeliveryError
 from optly_celery.worker.loop import Loop
-from optly_celery.worker.pause.ended import Ended
 from optly_celery.worker.pause.parking import PARKED
-from optly_celery.worker.pause.policy import Pauses
+from optly_celery.worker.pause.policy import Ended, Pauses
 from optly_celery.worker.pause.step import Pausing
 
 from ....support import US_URL
@@ -585,3 +586,82 @@ def test_greenlets_take_one_after_the_other(rig):
     rig.tick(1.0)
 
     assert depth == [False]
+
+
+@pytest.fixture
+def listen():
+    """Have a receiver called for the length of the test: ``listen(signal, receiver)``."""
+    connected = []
+
+    def connect(signal, receiver):
+        signal.connect(receiver, weak=False)
+        connected.append((signal, receiver))
+
+    yield connect
+    for signal, receiver in connected:
+        signal.disconnect(receiver)
+
+
+def test_a_change_is_a_line_a_signal_and_an_event(rig, caplog, listen):
+    """A person, a program and a monitor learn the same of it, each in its way."""
+    caplog.set_level(logging.WARNING)
+    heard = []
+    for name in ("paused", "resumed"):
+        listen(
+            getattr(signals, name),
+            lambda host, reason, name=name, **_: heard.append((name, host, reason)),
+        )
+
+    rig.fail()
+    rig.tick(1.0)
+    rig.pausing.admits("probe", US_URL)
+    rig.answer("probe")
+
+    assert heard == [("paused", HOST, "http_503"), ("resumed", HOST, "http_503")]
+    told = {"host": HOST, "reason": "http_503"}
+    assert rig.consumer.event_dispatcher.sent == [
+        ("worker-optimizely-paused", told),
+        ("worker-optimizely-resumed", told),
+    ]
+    assert [r.message for r in caplog.records] == [
+        f"deliveries to {HOST} paused: http_503",
+        f"deliveries to {HOST} resumed: http_503",
+    ]
+
+
+def test_a_receiver_that_raises_is_nobody_else_s_trouble(rig, listen):
+    """It is called in the worker's loop, which somebody's error must not end."""
+
+    def broken(**_):
+        raise KeyError
+
+    listen(signals.paused, broken)
+
+    rig.fail()
+
+    assert rig.kinds == ["worker-optimizely-paused"]
+
+
+def test_a_report_names_hosts_in_trouble_alone(rig):
+    """In the order of their names, each with its reason, how far it is, and whether consumed."""
+    for host in ("b", "a", "well"):
+        rig.pausing.admits("e", f"https://{host}/")
+    rig.fail("https://b/", "e")
+    timeout = TransientDeliveryError("", reason="timeout")
+    rig.pausing.ended("e", "https://a/", Ended.FAILED, timeout)
+    rig.now += 1.0
+    rig.pausing.admits("probe", "https://a/")
+    rig.answer("probe", "https://a/")
+    rig.consumer.app.amqp.queues.deselect(QUEUE)
+
+    assert rig.pausing.report() == [
+        {"host": "a", "reason": "timeout", "state": "resuming", "queue": QUEUE, "wanted": False},
+        {"host": "b", "reason": "http_503", "state": "paused", "queue": QUEUE, "wanted": False},
+    ]
+
+
+def test_with_nothing_in_trouble_there_is_nothing_to_report(rig):
+    """`status` then says that deliveries flow."""
+    rig.pausing.admits("e", US_URL)
+
+    assert rig.pausing.report() == []
