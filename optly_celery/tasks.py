@@ -86,9 +86,7 @@ def deliver(
             str(outcome.error),
             reason=outcome.error.reason,
             status=outcome.error.status,
-            retry_after_s=outcome.error.retry_after_s
-            if isinstance(outcome.error, TransientDeliveryError)
-            else None,
+            retry_after_s=outcome.error.retry_after_s,
             retry_in_s=outcome.retry_in_s,
         )
     if outcome.refused:

@@ -69,7 +69,7 @@ class Outcome:
 
     rest: Event | None = None
     retry_in_s: float = 0.0
-    error: DeliveryError | None = None
+    error: TransientDeliveryError | None = None
     refused: tuple[DeliveryError, ...] = ()
 
 
@@ -90,7 +90,7 @@ def deliver(
         forget_frames(exc)
         refused.append(exc)
 
-    def later(exc: DeliveryError, at_least_s: float | None = None) -> Outcome:
+    def later(exc: TransientDeliveryError, at_least_s: float | None = None) -> Outcome:
         forget_frames(exc)
         wait_s = policy.backoff_s(attempt.number, at_least_s)
         return Outcome(join(waiting), wait_s, exc, tuple(refused))

@@ -31,6 +31,13 @@ CREATE TABLE IF NOT EXISTS events (
 """
 _ROW_BYTES = 40  # what a row takes beside its text
 _CONTEXTS_KEPT = 100
+_REASONS = {
+    "malformed": "outbox_damaged",
+    "not a database": "outbox_damaged",
+    "is full": "outbox_disk_full",
+    "readonly": "outbox_read_only",
+    "read-only": "outbox_read_only",
+}
 
 
 class Row(NamedTuple):
@@ -197,13 +204,4 @@ def _translated() -> Iterator[None]:
 
 def _reason(exc: sqlite3.Error) -> str:
     text = str(exc)
-    for words, reason in (
-        ("malformed", "outbox_damaged"),
-        ("not a database", "outbox_damaged"),
-        ("is full", "outbox_disk_full"),
-        ("readonly", "outbox_read_only"),
-        ("read-only", "outbox_read_only"),
-    ):
-        if words in text:
-            return reason
-    return "outbox_io"
+    return next((reason for words, reason in _REASONS.items() if words in text), "outbox_io")

@@ -6,6 +6,7 @@ then would wait for ever for a thread that it does not have.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -22,16 +23,17 @@ class HasRounds(Protocol):
 
 _watched: weakref.WeakSet[HasRounds] = weakref.WeakSet()
 _held: list[threading.Lock] = []
-_hooks_set = False
 
 
 def wait_for(relay: HasRounds) -> None:
     """Have forks of this process wait until this relay has ended its round, for a while."""
-    global _hooks_set
     _watched.add(relay)
-    if not _hooks_set:
-        _hooks_set = True
-        os.register_at_fork(before=_pause, after_in_parent=_resume, after_in_child=_forget)
+    _set_hooks()
+
+
+@functools.cache
+def _set_hooks() -> None:
+    os.register_at_fork(before=_pause, after_in_parent=_resume, after_in_child=_forget)
 
 
 def _pause() -> None:

@@ -150,7 +150,6 @@ class _Client(Optimizely):  # type: ignore[misc]
 
 
 _clients: weakref.WeakSet[_Client] = weakref.WeakSet()
-_fork_hook_set = False
 
 
 def _check(arguments: dict[str, Any]) -> None:
@@ -174,11 +173,8 @@ def _check(arguments: dict[str, Any]) -> None:
 
 
 def _is_factory(name: str, value: object) -> bool:
-    return name in _METHODS and callable(value) and not _is_instance_with(value, _METHODS[name])
-
-
-def _is_instance_with(value: object, method: str) -> bool:
-    return not isinstance(value, type) and hasattr(value, method)
+    made = not isinstance(value, type) and hasattr(value, _METHODS.get(name, ""))
+    return name in _METHODS and callable(value) and not made
 
 
 def _made(factory: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -196,11 +192,9 @@ def _close_all() -> None:
             logger.exception("an Optimizely client could not be closed")
 
 
+@functools.cache
 def _reset_after_fork() -> None:
-    global _fork_hook_set
-    if not _fork_hook_set:
-        _fork_hook_set = True
-        os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _forget_all() -> None:
