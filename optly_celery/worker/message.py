@@ -88,7 +88,7 @@ def kept_message(message: Any, reason: str) -> Kept:
         task_id=str(headers.get("id") or message.delivery_tag),
         reason=reason,
         attempts=_retries(headers),
-        first_at=_first_at(headers),
+        first_at=first_at(headers),
     )
 
 
@@ -105,7 +105,7 @@ def kept_request(request: Any, reason: str) -> Kept:
         task_id=request.id,
         reason=reason,
         attempts=_retries(message.headers) + 1,
-        first_at=_first_at(message.headers),
+        first_at=first_at(message.headers),
     )
 
 
@@ -114,7 +114,11 @@ def _retries(headers: dict[str, Any]) -> int:
     return found if isinstance(found, int) else 0
 
 
-def _first_at(headers: dict[str, Any]) -> float:
+def first_at(headers: Any) -> float:
+    """When an event was first enqueued, in seconds since the epoch.
+
+    Another producer's message may not say: then it is as old as this attempt.
+    """
     found = headers.get(ENQUEUED_AT_HEADER)
     return found if isinstance(found, (int, float)) else time.time()
 

@@ -74,8 +74,7 @@ class DiscreetRequest(Request):  # type: ignore[misc]
 
     def info(self, safe: bool = True) -> dict[str, Any]:  # noqa: ARG002 - nobody is shown the rest
         """What remote control tells of it."""
-        found: dict[str, Any] = super().info(safe=True)
-        return found
+        return super().info(safe=True)  # type: ignore[no-any-return]
 
 
 class DeliverRequest(DiscreetRequest):
@@ -101,14 +100,12 @@ class DeliverRequest(DiscreetRequest):
         if not self._parts.pausing.admits(self.id, self.url):
             self.give_back(PAUSED, 0.0)
             return True
-        return not self._parts.suspects.admit(self, self._resume)
+        resume = functools.partial(self.task.run_request, self)
+        return not self._parts.suspects.admit(self, resume)
 
     @property
     def _parts(self) -> Parts:
         return self.task.parts  # type: ignore[no-any-return]
-
-    def _resume(self) -> None:
-        self.task.run_request(self)
 
     def acknowledge(self) -> None:
         """What Celery does of its own accord only after a success."""
