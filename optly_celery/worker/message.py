@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import json
 import time
 from datetime import datetime, timezone
@@ -76,7 +77,7 @@ def kept_message(message: Any, reason: str) -> Kept:
     """A message as it is, to be kept; what is shown of it is its size."""
     body = message.body
     whole = {
-        "body": _text(body) if isinstance(body, bytes) else body,
+        "body": _text(body)[0] if isinstance(body, bytes) else body,
         "content-type": message.content_type,
         "content-encoding": message.content_encoding,
         "headers": message.headers,
@@ -109,6 +110,18 @@ def kept_request(request: Any, reason: str) -> Kept:
     )
 
 
+def kept_item(item: bytes, reason: str) -> Kept:
+    """What is no message, to be kept with all its bytes; what is shown of it is its size."""
+    text, encoding = _text(item)
+    return Kept(
+        event=Event.raw(None, {"message": text, "encoding": encoding}, None, None),
+        task_id=hashlib.sha256(item).hexdigest()[:32],
+        reason=reason,
+        attempts=0,
+        first_at=time.time(),
+    )
+
+
 def _retries(headers: dict[str, Any]) -> int:
     found = headers.get("retries")
     return found if isinstance(found, int) else 0
@@ -123,8 +136,8 @@ def first_at(headers: Any) -> float:
     return found if isinstance(found, (int, float)) else time.time()
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes) -> tuple[str, str]:
     try:
-        return body.decode()
+        return body.decode(), "utf-8"
     except UnicodeDecodeError:
-        return base64.b64encode(body).decode()
+        return base64.b64encode(body).decode(), "base64"

@@ -73,7 +73,6 @@ class DiscreetRequest(Request):  # type: ignore[misc]
         self.url = url_of(payload)
 
     def info(self, safe: bool = True) -> dict[str, Any]:  # noqa: ARG002 - nobody is shown the rest
-        """What remote control tells of it."""
         return super().info(safe=True)  # type: ignore[no-any-return]
 
 
@@ -166,10 +165,9 @@ class DeliverRequest(DiscreetRequest):
             self.give_back(f"time limit of {timeout:g} s")
 
     def _ended(self, how: Ended, error: Any = None) -> None:
-        if self._told:
-            return
-        self._told = True
-        self._parts.pausing.ended(self.id, self.url, how, error)
+        if not self._told:
+            self._told = True
+            self._parts.pausing.ended(self.id, self.url, how, error)
 
     def give_back(self, reason: str, countdown: float | None = None) -> None:
         """Leave the message unacked, and give it back to the broker in so many seconds."""
