@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import json
 import time
 from datetime import datetime, timezone
@@ -76,7 +77,7 @@ def kept_message(message: Any, reason: str) -> Kept:
     """A message as it is, to be kept; what is shown of it is its size."""
     body = message.body
     whole = {
-        "body": _text(body) if isinstance(body, bytes) else body,
+        "body": _text(body)[0] if isinstance(body, bytes) else body,
         "content-type": message.content_type,
         "content-encoding": message.content_encoding,
         "headers": message.headers,
@@ -88,7 +89,7 @@ def kept_message(message: Any, reason: str) -> Kept:
         task_id=str(headers.get("id") or message.delivery_tag),
         reason=reason,
         attempts=_retries(headers),
-        first_at=_first_at(headers),
+        first_at=first_at(headers),
     )
 
 
@@ -105,7 +106,19 @@ def kept_request(request: Any, reason: str) -> Kept:
         task_id=request.id,
         reason=reason,
         attempts=_retries(message.headers) + 1,
-        first_at=_first_at(message.headers),
+        first_at=first_at(message.headers),
+    )
+
+
+def kept_item(item: bytes, reason: str) -> Kept:
+    """What is no message, to be kept with all its bytes; what is shown of it is its size."""
+    text, encoding = _text(item)
+    return Kept(
+        event=Event.raw(None, {"message": text, "encoding": encoding}, None, None),
+        task_id=hashlib.sha256(item).hexdigest()[:32],
+        reason=reason,
+        attempts=0,
+        first_at=time.time(),
     )
 
 
@@ -114,13 +127,17 @@ def _retries(headers: dict[str, Any]) -> int:
     return found if isinstance(found, int) else 0
 
 
-def _first_at(headers: dict[str, Any]) -> float:
+def first_at(headers: Any) -> float:
+    """When an event was first enqueued, in seconds since the epoch.
+
+    Another producer's message may not say: then it is as old as this attempt.
+    """
     found = headers.get(ENQUEUED_AT_HEADER)
     return found if isinstance(found, (int, float)) else time.time()
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes) -> tuple[str, str]:
     try:
-        return body.decode()
+        return body.decode(), "utf-8"
     except UnicodeDecodeError:
-        return base64.b64encode(body).decode()
+        return base64.b64encode(body).decode(), "base64"

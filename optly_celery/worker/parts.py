@@ -39,7 +39,6 @@ class Parts:
         self.suspects = Suspects(dead, self.loop)
         self.unreadable = Unreadable(consumer, dead, queue=queue)
         self.set_aside = SetAside(consumer, self.loop, dead, queue=queue)
-        self.check_timeout = settings.check_visibility_timeout
         self.give_back_s = min(_GIVE_BACK_S, settings.retry_backoff_max)
         """How long to wait where the retry policy has nothing to say: not longer than a backoff, so
         that the visibility timeout is not reached."""

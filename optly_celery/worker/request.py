@@ -73,9 +73,7 @@ class DiscreetRequest(Request):  # type: ignore[misc]
         self.url = url_of(payload)
 
     def info(self, safe: bool = True) -> dict[str, Any]:  # noqa: ARG002 - nobody is shown the rest
-        """What remote control tells of it."""
-        found: dict[str, Any] = super().info(safe=True)
-        return found
+        return super().info(safe=True)  # type: ignore[no-any-return]
 
 
 class DeliverRequest(DiscreetRequest):
@@ -101,14 +99,12 @@ class DeliverRequest(DiscreetRequest):
         if not self._parts.pausing.admits(self.id, self.url):
             self.give_back(PAUSED, 0.0)
             return True
-        return not self._parts.suspects.admit(self, self._resume)
+        resume = functools.partial(self.task.run_request, self)
+        return not self._parts.suspects.admit(self, resume)
 
     @property
     def _parts(self) -> Parts:
         return self.task.parts  # type: ignore[no-any-return]
-
-    def _resume(self) -> None:
-        self.task.run_request(self)
 
     def acknowledge(self) -> None:
         """What Celery does of its own accord only after a success."""
@@ -169,10 +165,9 @@ class DeliverRequest(DiscreetRequest):
             self.give_back(f"time limit of {timeout:g} s")
 
     def _ended(self, how: Ended, error: Any = None) -> None:
-        if self._told:
-            return
-        self._told = True
-        self._parts.pausing.ended(self.id, self.url, how, error)
+        if not self._told:
+            self._told = True
+            self._parts.pausing.ended(self.id, self.url, how, error)
 
     def give_back(self, reason: str, countdown: float | None = None) -> None:
         """Leave the message unacked, and give it back to the broker in so many seconds."""

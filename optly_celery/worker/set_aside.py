@@ -6,18 +6,15 @@ be in another Redis. An older version of this package left it in that list.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import time
 from typing import Any
 
 from ..broker_errors import in_words
-from ..dead_letters.letter import Kept
 from ..dead_letters.store import DeadLetters
 from ..errors import DeadLetterError
-from ..event.event import Event
 from .loop import Loop
+from .message import kept_item
 from .receive.receipt import ASIDE, AtomicReceipt
 
 logger = logging.getLogger(__name__)
@@ -61,7 +58,6 @@ class SetAside:
         self._soon()
 
     def stop(self) -> None:
-        """Look no more."""
         if self._entry is not None:
             self._entry.cancel()
             self._entry = None
@@ -78,7 +74,7 @@ class SetAside:
         try:
             found = self._ask("LRANGE", -self._passed_over - _PORTION, -self._passed_over - 1)
             for item in reversed(found):
-                self._dead.keep(kept_item(item))
+                self._dead.keep(kept_item(item, REASON))
                 self._ask("LREM", -1, item)
             if found or not self._passed_over:
                 self._told = ""
@@ -111,18 +107,3 @@ class SetAside:
         with channel.conn_or_acquire() as client:
             # kombu's own client puts the prefix before the keys of some commands, not of these.
             return client.execute_command(command, channel.global_keyprefix + self._list, *args)
-
-
-def kept_item(item: bytes) -> Kept:
-    """What is no message, to be kept with all its bytes; what is shown of it is its size."""
-    try:
-        whole = {"message": item.decode(), "encoding": "utf-8"}
-    except UnicodeDecodeError:
-        whole = {"message": base64.b64encode(item).decode(), "encoding": "base64"}
-    return Kept(
-        event=Event.raw(None, whole, None, None),
-        task_id=hashlib.sha256(item).hexdigest()[:32],
-        reason=REASON,
-        attempts=0,
-        first_at=time.time(),
-    )

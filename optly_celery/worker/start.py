@@ -64,7 +64,8 @@ class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
         timeout_s = getattr(consumer.connection.default_channel, "visibility_timeout", None)
         try:
             if timeout_s is not None:
-                self._parts.check_timeout(float(timeout_s))
+                settings = runtime_of(consumer.app).settings
+                settings.check_visibility_timeout(float(timeout_s))
         except SettingsError as exc:
             logger.critical("%s", exc)
             raise SystemExit(_EX_CONFIG) from None
@@ -73,7 +74,6 @@ class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._parts.set_aside.start()
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """End what runs by the clock."""
         self._parts.pausing.stop()
         self._parts.set_aside.stop()
 

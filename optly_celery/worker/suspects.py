@@ -40,9 +40,7 @@ class Suspects:
 
     def admit(self, request: Any, resume: Callable[[], None]) -> bool:
         """Whether a request may run now; if not, it was kept, or ``resume`` is called later."""
-        if SWEPT_HEADER not in request.request_dict:
-            return True
-        if self._current is request:
+        if SWEPT_HEADER not in request.request_dict or self._current is request:
             return True
         if self._current is not None and self._current in state.reserved_requests:
             self._loop.later(_LOOK_AGAIN_S, resume)

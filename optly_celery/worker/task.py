@@ -25,7 +25,7 @@ from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
 from ..runtime.runtime import Runtime
 from .borrowed import REQUEST
-from .message import event_of, is_due, url_in
+from .message import event_of, first_at, is_due, url_in
 from .parts import Parts, known_parts, parts_of
 from .request import PAUSED, DeliverRequest, DiscreetRequest, GiveBack
 from .unreadable import only_readable
@@ -142,12 +142,8 @@ class DeliverTask(Task):  # type: ignore[misc]
         return shown if is_summary(shown) else None
 
     def enqueued_at(self) -> float:
-        """When the event of the current request was first enqueued, in seconds since the epoch.
-
-        A message of another producer may not say: then it is as old as this attempt.
-        """
-        found = self.request.get(ENQUEUED_AT_HEADER)
-        return float(found) if isinstance(found, (int, float)) else time.time()
+        """`first_at` of the current request."""
+        return float(first_at(self.request))
 
 
 @inspect_command(name=PAUSES_COMMAND)  # type: ignore[untyped-decorator, unused-ignore]

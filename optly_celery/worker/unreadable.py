@@ -87,19 +87,17 @@ def _check_readable(message: Any) -> None:
     if isinstance(payload, dict) and "args" in payload:
         payload = payload["args"], payload.get("kwargs") or {}, None  # message protocol 1
     args, kwargs, embed = payload
-    if not (isinstance(args, (list, tuple)) and _is_options(kwargs) and _is_options(embed or {})):
-        raise TypeError("arguments")
     headers = message.headers if "id" in message.headers else message.payload
+    retries, stamped = headers.get("retries"), dict.fromkeys(headers.get("stamped_headers") or ())
     hard, soft = headers.get("timelimit") or (None, None)
-    retries, stamps = headers.get("retries"), headers.get("stamps") or {}
-    if not all(limit is None or _is_number(limit) for limit in (hard, soft)):
-        raise TypeError("timelimit")
-    if not (isinstance(headers["id"], str) and (retries is None or type(retries) is int)):
-        raise TypeError("id or retries")
     if not (
-        _is_options(stamps) and _is_options(dict.fromkeys(headers.get("stamped_headers") or ()))
+        isinstance(args, (list, tuple))
+        and all(map(_is_options, (kwargs, embed or {}, headers.get("stamps") or {}, stamped)))
+        and all(limit is None or _is_number(limit) for limit in (hard, soft))
+        and isinstance(headers["id"], str)
+        and (retries is None or type(retries) is int)
     ):
-        raise TypeError("stamps")
+        raise TypeError
     for when in filter(None, (headers.get("eta"), headers.get("expires"))):
         # As Celery does it, too late: it deletes what overflows.
         to_timestamp(timezone.to_system(maybe_make_aware(maybe_iso8601(when))))

@@ -108,12 +108,11 @@ def next_of(channel: Any, queue: str, sources: Iterable[str]) -> Any:
     """Receive one message from the first of the sources that has any; else None."""
     for source in sources:
         if can_park(channel):
-            found = take(channel, queue, source)
+            found = next(iter(take(channel, queue, source)), None)
         else:
-            message = channel.basic_get(source, no_ack=False)
-            found = [] if message is None else [message]
-        if found:
-            return found[0]
+            found = channel.basic_get(source, no_ack=False)
+        if found is not None:
+            return found
     return None
 
 

@@ -164,7 +164,6 @@ class Pauses:
             return {h: known.reason for h, known in self._hosts.items() if known.limit is not None}
 
     def paused(self) -> set[str]:
-        """Hosts that are paused."""
         with self._lock:
             return {host for host, known in self._hosts.items() if known.paused}
 

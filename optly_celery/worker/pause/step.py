@@ -68,7 +68,6 @@ class Pausing:
         self._keep_ticking(self._turn)
 
     def stop(self) -> None:
-        """End the ticks."""
         self._turn += 1
 
     def host_of(self, url: object) -> str | None:

@@ -31,7 +31,6 @@ class Monitoring(bootsteps.StartStopStep):  # type: ignore[misc]
     _entry: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Gather from here on."""
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_group = {"task"}
         dispatcher.buffer_limit = sys.maxsize  # what a tenth of a second brings is the bound

@@ -46,7 +46,6 @@ class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
         self._allowed: set[int] = set()
 
     def include_if(self, consumer: Any) -> bool:
-        """Whether this worker is one to gain by it."""
         settings = runtime_of(consumer.app).settings
         return (
             settings.one_cpu
