@@ -56,8 +56,3 @@ def filter_of(**options: Any) -> Filter:
 def by_reason(counts: Mapping[str, int]) -> str:
     """``http_400: 2, http_413: 1``."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in Counter(counts).most_common())
-
-
-def counted(number: int) -> str:
-    """``1 dead letter``, ``1,200 dead letters``."""
-    return f"{number:,} dead letter{'' if number == 1 else 's'}"

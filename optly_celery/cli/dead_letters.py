@@ -16,7 +16,8 @@ from ..dead_letters.letter import ALL, DeadLetter, Fate
 from ..dead_letters.replay import replay
 from ..errors import DeadLetterError, PublishError
 from ..runtime.runtime import Runtime
-from .choice import FILTERS, by_reason, counted, filter_of
+from ..status.verdict import counted
+from .choice import FILTERS, by_reason, filter_of
 from .chosen_app import chosen_runtime
 from .exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE, Failure
 

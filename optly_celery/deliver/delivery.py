@@ -20,12 +20,7 @@ from ..errors import (
 from ..event.batch import join, split
 from ..event.event import Event
 from .retry import RetryPolicy, is_splittable
-
-
-class Poster(Protocol):
-    """What `deliver` needs of a transport."""
-
-    def post(self, event: Event) -> None: ...
+from .transport import Transport
 
 
 class Keeper(Protocol):
@@ -74,7 +69,7 @@ class Outcome:
 
 
 def deliver(
-    event: Event, attempt: Attempt, *, via: Poster, policy: RetryPolicy, dead: Keeper
+    event: Event, attempt: Attempt, *, via: Transport, policy: RetryPolicy, dead: Keeper
 ) -> Outcome:
     """POST the event once, in parts if it is refused as a whole, and decide what comes next.
 

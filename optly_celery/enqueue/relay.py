@@ -7,16 +7,16 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..errors import OutboxError, PublishError
 from ..event.batch import merge
-from ..event.event import Event
 from ..host.periodic import Periodic
 from .claims import Claim, files_in, set_aside
 from .outbox import Outbox
+from .publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +24,6 @@ _ROWS = 1000  # read at once
 _BYTES = 8_000_000  # held in memory at once, whatever the rows weigh, but for one row
 _ADOPT_EVERY_S = 10.0
 _BACKOFF_S = (0.1, 10.0)  # first and longest wait while the broker is in trouble
-
-
-class BatchPublisher(Protocol):
-    """What the relay needs of a publisher."""
-
-    def publish_all(self, events: Iterable[Event]) -> None: ...
 
 
 class Adopted(NamedTuple):
@@ -55,7 +49,7 @@ class Relay:
     def __init__(
         self,
         own: Outbox,
-        publisher: BatchPublisher,
+        publisher: Publisher,
         *,
         batch_events: int,
         batch_bytes: int,

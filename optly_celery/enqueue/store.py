@@ -17,7 +17,8 @@ from ..host import forks
 from ..host.uwsgi import threads_run
 from .claims import Claim, new_path, set_aside
 from .outbox import Outbox
-from .relay import BatchPublisher, Relay
+from .publisher import Publisher
+from .relay import Relay
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Store:
     def __init__(
         self,
         directory: Path,
-        publisher: BatchPublisher,
+        publisher: Publisher,
         *,
         max_bytes: int,
         batch_events: int,

@@ -111,9 +111,9 @@ def verdict(status: Status) -> Verdict:
     if problems:
         return Verdict(False, "unhealthy: " + "; ".join(problems))
     letters = sum((status.dead_letters or {}).values())
-    kept = f"; {_count(letters, 'dead letter')} kept for a person" if letters else ""
+    kept = f"; {counted(letters)} kept for a person" if letters else ""
     waits = "".join(f"; it has paused {host}" for _, host in paused)
-    on_queue = f"{_count(len(consuming), 'worker')} on {status.queue}"
+    on_queue = f"{counted(len(consuming), 'worker')} on {status.queue}"
     return Verdict(True, f"healthy: {on_queue}{kept}{waits}")
 
 
@@ -161,5 +161,6 @@ class _Asked:
             self.unanswered.append(f"{subject} {in_words(exc)}")
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str = "dead letter") -> str:
+    """``1 dead letter``, ``1,200 dead letters``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
