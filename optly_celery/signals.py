@@ -36,7 +36,6 @@ dropped = Signal(name="dropped", providing_args={"reason"})
 refused = Signal(name="refused", providing_args={"reason"})
 """What was dispatched was no event."""
 
-
 paused = Signal(name="paused", providing_args={"host", "reason"})
 """A worker has stopped posting to ``host``, for a reason as in dead letters; its main process."""
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ..errors import OutboxError, PublishError
 from ..event.batch import merge
 from ..host.periodic import Periodic
+from ..settings.settings import Settings
 from .claims import Claim, files_in, set_aside
 from .outbox import Outbox
 from .publisher import Publisher
@@ -50,18 +51,14 @@ class Relay:
         self,
         own: Outbox,
         publisher: Publisher,
+        settings: Settings,
         *,
-        batch_events: int,
-        batch_bytes: int,
-        linger_s: float,
         on_relayed: Callable[[int], object],
         in_line: bool = False,
     ) -> None:
         self._own = own
         self._publisher = publisher
-        self._batch_events = batch_events
-        self._batch_bytes = batch_bytes
-        self._linger_s = linger_s
+        self._settings = settings
         self._on_relayed = on_relayed
         self._in_line = in_line
         self._thread = Periodic(self._round, name="optly-relay")
@@ -200,8 +197,8 @@ class Relay:
             return 0
         batches = merge(
             (row.event for row in rows),
-            max_events=self._batch_events,
-            max_bytes=self._batch_bytes,
+            max_events=self._settings.batch_events,
+            max_bytes=self._settings.batch_bytes,
         )
         try:
             self._publisher.publish_all(batches)
@@ -227,10 +224,10 @@ class Relay:
     def _lingering_s(self) -> float:
         """How long to wait for a batch to fill."""
         oldest_at = self._own.oldest_at
-        if self._hurry or oldest_at is None or self._own.rows >= self._batch_events:
+        if self._hurry or oldest_at is None or self._own.rows >= self._settings.batch_events:
             return 0.0
         waited_s: float = time.time() - oldest_at
-        return min(self._linger_s, max(0.0, self._linger_s - waited_s))
+        return max(0.0, min(self._settings.linger, self._settings.linger - waited_s))
 
 
 def _report(path: Path, exc: OutboxError) -> None:

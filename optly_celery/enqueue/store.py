@@ -15,6 +15,7 @@ from ..errors import OutboxError
 from ..event.event import Event
 from ..host import forks
 from ..host.uwsgi import threads_run
+from ..settings.settings import Settings
 from .claims import Claim, new_path, set_aside
 from .outbox import Outbox
 from .publisher import Publisher
@@ -34,24 +35,15 @@ class Store:
         self,
         directory: Path,
         publisher: Publisher,
+        settings: Settings,
         *,
-        max_bytes: int,
-        batch_events: int,
-        batch_bytes: int,
-        linger_s: float,
         on_relayed: Callable[[int], object],
     ) -> None:
         self.directory = directory
-        self._max_bytes = max_bytes
+        self._max_bytes = settings.outbox_max_bytes
         self._claim, self._outbox = self._open()
         self.relay = Relay(
-            self._outbox,
-            publisher,
-            batch_events=batch_events,
-            batch_bytes=batch_bytes,
-            linger_s=linger_s,
-            on_relayed=on_relayed,
-            in_line=not threads_run(),
+            self._outbox, publisher, settings, on_relayed=on_relayed, in_line=not threads_run()
         )
         forks.wait_for(self.relay)
         if not threads_run():

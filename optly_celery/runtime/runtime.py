@@ -134,10 +134,7 @@ class Runtime:
             store = Store(
                 self.outbox_directory,
                 publisher,
-                max_bytes=settings.outbox_max_bytes,
-                batch_events=settings.batch_events,
-                batch_bytes=settings.batch_bytes,
-                linger_s=settings.linger,
+                settings,
                 on_relayed=lambda events: self._counters().relay(events, store.waiting),
             )
         except OutboxError as exc:

@@ -10,6 +10,7 @@ import threading
 from optly_celery.enqueue.store import Store
 from optly_celery.event.event import Event
 from optly_celery.host.forks import _held, _watched
+from optly_celery.settings import Settings
 
 from ..support import US_URL, params_of
 
@@ -54,10 +55,7 @@ def test_a_fork_waits_for_the_relays_round(tmp_path):
             go_on.wait(4)
             ended.append(len(list(batches)))
 
-    store = Store(
-        tmp_path, Slow(), max_bytes=10**6, batch_events=10, batch_bytes=10**6, linger_s=0.0,
-        on_relayed=lambda _: None,
-    )  # fmt: skip
+    store = Store(tmp_path, Slow(), Settings(linger=0, batch_events=10), on_relayed=lambda _: None)
     try:
         store.put(Event.of(US_URL, params_of()))
         assert relaying.wait(10)
@@ -73,10 +71,7 @@ def test_a_fork_waits_for_the_relays_round(tmp_path):
 
 def test_a_fork_leaves_the_parents_relay_to_the_parent(tmp_path):
     """There it goes on; the child holds nothing of it, nor would it wait for it when it forks."""
-    store = Store(
-        tmp_path, Quick(), max_bytes=10**6, batch_events=10, batch_bytes=10**6, linger_s=0.0,
-        on_relayed=lambda _: None,
-    )  # fmt: skip
+    store = Store(tmp_path, Quick(), Settings(linger=0, batch_events=10), on_relayed=lambda _: None)
     try:
         child = os.fork()
         if not child:

@@ -11,6 +11,7 @@ from optly_celery.enqueue.claims import files_in, new_path
 from optly_celery.enqueue.outbox import Outbox
 from optly_celery.enqueue.relay import Relay
 from optly_celery.errors import PublishError
+from optly_celery.settings import Settings
 
 from ...support import eventually
 from .test_outbox import _descriptors, event_of
@@ -41,11 +42,11 @@ class ListPublisher:
 def make_relay(tmp_path):
     made = []
 
-    def make(publisher, **options):
-        options = {"batch_events": 100, "batch_bytes": 3_000_000, "linger_s": 0.0} | options
+    def make(publisher, *, in_line=False, **settings):
+        settings = Settings(**{"linger": 0, **settings})
         outbox = Outbox(new_path(tmp_path), max_bytes=100_000_000)
         relayed = []
-        relay = Relay(outbox, publisher, on_relayed=relayed.append, **options)
+        relay = Relay(outbox, publisher, settings, on_relayed=relayed.append, in_line=in_line)
         made.append((relay, outbox))
         return relay, outbox, relayed
 
@@ -193,7 +194,7 @@ def test_a_damaged_file_stops_nobody(make_relay, tmp_path):
 def test_a_batch_fills_while_the_relay_lingers(make_relay):
     """Events a few milliseconds apart travel together."""
     publisher = ListPublisher()
-    relay, outbox, _ = make_relay(publisher, linger_s=2.0)
+    relay, outbox, _ = make_relay(publisher, linger=2.0)
     for number in range(20):
         outbox.append(event_of(number, time.time()))
         relay.wake()
@@ -205,7 +206,7 @@ def test_a_batch_fills_while_the_relay_lingers(make_relay):
 
 def test_the_relay_lingers_for_what_is_left_of_the_linger(make_relay):
     """From the oldest event on, not for a full batch, and a clock set back costs no more."""
-    relay, outbox, _ = make_relay(ListPublisher(), linger_s=60.0, batch_events=3)
+    relay, outbox, _ = make_relay(ListPublisher(), linger=60.0, batch_events=3)
 
     def lingers(*ages_s):
         for number, age_s in enumerate(ages_s):
@@ -225,7 +226,7 @@ def test_the_relay_lingers_for_what_is_left_of_the_linger(make_relay):
 def test_closing_does_not_wait_for_the_linger(make_relay):
     """A process that ends does not wait for a batch to fill."""
     publisher = ListPublisher()
-    relay, outbox, _ = make_relay(publisher, linger_s=60.0)
+    relay, outbox, _ = make_relay(publisher, linger=60.0)
     outbox.append(event_of(1))
     relay.wake()
     eventually(relay._thread._thread.is_alive)

@@ -6,6 +6,7 @@ import pytest
 
 from optly_celery.enqueue.store import Store
 from optly_celery.event.event import Event
+from optly_celery.settings import Settings
 
 from ...support import US_URL, eventually, params_of
 from .test_outbox import _descriptors
@@ -20,9 +21,8 @@ def publisher():
 @pytest.fixture
 def store(tmp_path, publisher):
     made = Store(
-        tmp_path, publisher, max_bytes=10**6, batch_events=10, batch_bytes=10**6, linger_s=0.0,
-        on_relayed=lambda _: None,
-    )  # fmt: skip
+        tmp_path, publisher, Settings(linger=0, batch_events=10), on_relayed=lambda _: None
+    )
     yield made
     made.relay.close(0)
 
