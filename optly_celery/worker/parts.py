@@ -11,9 +11,8 @@ from .borrowed import PAUSE, REQUEST, missing
 from .loop import Loop
 from .pause.policy import Pauses
 from .pause.step import Pausing
-from .set_aside import SetAside
 from .suspects import Suspects
-from .unreadable import Unreadable
+from .unreadable import SetAside, Unreadable
 
 _GIVE_BACK_S = 30.0
 

@@ -1,7 +1,4 @@
-"""Suspects: events that were in the hands of a worker that died, run one at a time and counted.
-
-One that kills its worker again and again ends as a dead letter, and the others get delivered.
-"""
+"""Suspects: events that were in the hands of a worker that died, run one at a time and counted."""
 
 from __future__ import annotations
 
@@ -29,7 +26,8 @@ class Suspects:
     """Has the messages that a dead worker left delivered one at a time, and counts the deaths.
 
     A worker dies with many messages in its hands, and one of them may be the reason. One at a
-    time, with a note in Redis beforehand, shows which: so the others get delivered.
+    time, with a note in Redis beforehand, shows which: it ends as a dead letter when it has killed
+    again and again, and the others get delivered.
     """
 
     def __init__(self, dead: DeadLetters, loop: Loop) -> None:

@@ -15,7 +15,7 @@ from optly_celery.names import DELIVER_TASK
 from optly_celery.runtime.process import runtime_of
 from optly_celery.worker.loop import Loop
 from optly_celery.worker.receive.receipt import ASIDE
-from optly_celery.worker.set_aside import REASON, SetAside
+from optly_celery.worker.unreadable import REASON, SetAside
 
 from ..commands import invoke
 from ..conftest import celery_app
@@ -148,7 +148,7 @@ def step(broker, monkeypatch):
         )
         dead = runtime_of(app).dead_letters
         made = SetAside(consumer, Loop(consumer), dead, queue="optimizely")
-        monkeypatch.setattr("optly_celery.worker.set_aside._AGAIN_S", 0.0)
+        monkeypatch.setattr("optly_celery.worker.unreadable._AGAIN_S", 0.0)
         yield made, client, dead
 
 

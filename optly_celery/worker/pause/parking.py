@@ -96,11 +96,9 @@ def take(channel: Any, queue: str, source: str, limit: int = 1) -> list[Any]:
     texts, aside = _run(channel, TAKE, keys, limit, time())
     if aside:
         logger.error("%d messages are no Celery messages: kept in %s", aside, ASIDE % queue)
-    messages = []
-    for text in texts:
-        message = channel.Message(json.loads(text), channel=channel)
+    messages = [channel.Message(json.loads(text), channel=channel) for text in texts]
+    for message in messages:
         virtual.QoS.append(channel.qos, message, message.delivery_tag)
-        messages.append(message)
     return messages
 
 
@@ -129,7 +127,6 @@ def counts(channel: Any, queue: str) -> dict[str, int]:
 
 
 def _run(channel: Any, script: str, keys: tuple[str, ...], *args: object) -> Any:
-    prefix = channel.global_keyprefix
-    keys = tuple(prefix + key for key in keys)
+    names = [channel.global_keyprefix + key for key in keys]
     with channel.conn_or_acquire() as client:
-        return client.execute_command("EVAL", script, len(keys), *keys, *args)
+        return client.execute_command("EVAL", script, len(names), *names, *args)

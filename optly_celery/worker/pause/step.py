@@ -1,9 +1,9 @@
 """The part of a worker that stops receiving while an endpoint is away, and comes back gently.
 
-It lives in the worker's main process, whatever the pool. While every host
-that was seen lately is paused, the deliver queue is not consumed at all: an event is taken from it
-when a probe is due, and as many as may be under way while a host resumes. While another host is
-well, the queue is consumed, and what comes for the paused one is parked (`parking`).
+It lives in the worker's main process, whatever the pool. While every host that was seen lately is
+paused, the deliver queue is not consumed at all: an event is taken from it when a probe is due, and
+as many as may be under way while a host resumes. While another host is well, the queue is consumed,
+and what comes for the paused one is parked (`parking`).
 
 What is touched to pause is the consumer's own list of queues, not the app's: whether a person has
 cancelled the queue by remote control is noted there, and holds.

@@ -44,7 +44,7 @@ return {taken, aside}
 """
 
 ASIDE = "%s.unreadable"
-"""The list beside a queue of what was in it and is no message; `set_aside` empties it."""
+"""The list beside a queue of what was in it and is no message; `SetAside` empties it."""
 
 _MOST_AT_ONCE = 100
 _REFUSED_WAIT_S = 1.0
