@@ -1,7 +1,7 @@
 """One attempt to deliver one event, and what follows from it.
 
 Neither Celery nor sockets here: ``tasks.py`` turns the outcome into a Celery retry or failure,
-``transport.py`` owns the wire, ``dead_letters.py`` the store.
+``transport.py`` owns the wire, `dead_letters` the store.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def consumes_alone(app: Any, queue: str) -> bool:
 
 
 class AtomicReceipt:
-    """Over a channel of kombu's Redis transport, whose acks are `redis_transport.QoS`."""
+    """Over a channel of kombu's Redis transport, whose acks are `transport.QoS`."""
 
     asked: tuple[str, str, int] | None = None
     _more = True
