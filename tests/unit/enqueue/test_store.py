@@ -25,6 +25,7 @@ def store(tmp_path, publisher):
     )
     yield made
     made.relay.close(0)
+    made._outbox.close()
 
 
 def test_what_is_put_is_relayed_without_being_asked_for(store, publisher):
