@@ -34,8 +34,8 @@ def test_waiting_retries_are_bounded_and_receipt_goes_on_afterwards(tmp_path, po
         line.collector.down = None
 
         eventually(lambda: held() or line.is_empty())
-        # What was acked a moment ago is still noted.
-        assert LIMIT <= most <= LIMIT + 4
+        # What was acked a moment ago is still noted, on a busy machine for more than a moment.
+        assert LIMIT <= most <= 2 * LIMIT < len(first)
         assert set(uuids_in(r.body for r in line.collector.received)) == set(first)
 
         before = line.collector.count
