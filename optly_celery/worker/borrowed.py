@@ -13,6 +13,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+_P = inspect.Parameter
 _REDIS, _VIRTUAL = "kombu.transport.redis", "kombu.transport.virtual.base"
 _CONSUMER = "celery.worker.consumer.consumer:Consumer."
 _REQUEST = "celery.worker.request:Request."
@@ -99,9 +100,9 @@ def _is_there(text: str) -> bool:
         if not wanted:
             return True
         takes = inspect.signature(found).parameters
+        kinds = {parameter.kind for parameter in takes.values()}
         # A monitoring agent wraps a function in one that takes anything.
-        wrapped = all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in takes.values())
-        return wrapped or wanted <= set(takes)
+        return wanted <= set(takes) or {_P.VAR_POSITIONAL, _P.VAR_KEYWORD} <= kinds
     except (ImportError, AttributeError, TypeError, ValueError):
         return False
 

@@ -1,5 +1,7 @@
 """What is borrowed is looked for before anything leans on it."""
 
+# ruff: noqa: ARG005 - it is about what functions take, not about what they do with it
+
 from __future__ import annotations
 
 import pytest
@@ -29,6 +31,24 @@ def test_a_name_that_is_gone_or_takes_something_else_is_told(monkeypatch, gone):
     monkeypatch.setitem(FEATURES, "receipt", Feature("less", (there, gone)))
 
     assert missing() == {"receipt": [gone]}
+
+
+@pytest.mark.parametrize(
+    ("found", "is_there"),
+    [
+        (lambda: None, False),
+        (lambda self: None, False),
+        (lambda self, **options: None, False),
+        (lambda self, timeout: None, True),
+        (lambda *args, **kwargs: None, True),  # as a monitoring agent wraps it
+        (lambda self, *args, **kwargs: None, True),
+    ],
+)
+def test_a_function_counts_by_what_it_takes(monkeypatch, found, is_there):
+    """One that takes nothing any more is gone; one that takes anything may be what it was."""
+    monkeypatch.setattr("kombu.transport.redis.Channel._brpop_start", found)
+
+    assert borrowed._is_there("kombu.transport.redis:Channel._brpop_start(timeout)") is is_there
 
 
 @pytest.mark.parametrize(
