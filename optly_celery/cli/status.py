@@ -10,7 +10,7 @@ import click
 from celery.utils.nodenames import default_nodename, host_format
 
 from ..status.verdict import Status, collect, verdict
-from ..worker.receive.receipt import ASIDE
+from ..worker.receive.scripts import ASIDE
 from .choice import by_reason
 from .chosen_app import chosen_runtime
 from .exits import FAILED, OK, UNREACHABLE, Failure

@@ -10,7 +10,7 @@ from typing import Any
 from ..dead_letters.redis_url import address
 from ..names import DELIVER_TASK, PAUSES_COMMAND
 from ..worker.pause import parking
-from ..worker.receive.receipt import ASIDE
+from ..worker.receive.scripts import ASIDE
 
 
 @dataclass(frozen=True)

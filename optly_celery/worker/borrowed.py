@@ -39,13 +39,13 @@ FEATURES = {
         "messages are received in two steps, and a kill between them loses one",
         (
             *_of(f"{_REDIS}:Channel.", "_brpop_start(timeout); _brpop_read(options)"),
-            *_of(f"{_REDIS}:Channel.", "_do_restore_message(payload); _q_for_pri(queue, pri)"),
+            *_of(f"{_REDIS}:Channel.", "_lookup(exchange, routing_key); _q_for_pri(queue, pri)"),
+            *_of(f"{_REDIS}:Channel.", "_get_message_priority(message, reverse)"),
             *_of(f"{_REDIS}:Channel.", "_create_client; conn_or_acquire(client)"),
             *_of(f"{_REDIS}:Channel.", "from_transport_options; unacked_key; unacked_index_key"),
-            *_of(f"{_REDIS}:QoS.", "append(message, delivery_tag); ack(delivery_tag)"),
-            *_of(f"{_REDIS}:QoS.", "restore_visible(num); restore_by_tag(tag)"),
+            *_of(f"{_REDIS}:QoS.", "ack(delivery_tag); restore_unacked"),
+            *_of(f"{_REDIS}:QoS.", "restore_visible(num); restore_by_tag(tag, leftmost)"),
             *_of(f"{_VIRTUAL}:QoS.", "append(message, delivery_tag); can_consume_max_estimate"),
-            f"{_VIRTUAL}:Transport._deliver(message, queue)",
             f"{_REDIS}:Transport.register_with_event_loop(connection, loop)",
             f"{_REDIS}:SentinelChannel._create_client",
         ),
@@ -66,6 +66,8 @@ FEATURES = {
         (
             *_of(_CONSUMER, "on_decode_error(message); on_invalid_task(message)"),
             *_of(_CONSUMER, "on_unknown_message(message); on_unknown_task(message)"),
+            *_of(_CONSUMER, "create_task_handler"),
+            "kombu.message:Message._decoded_cache",
         ),
     ),
     REQUEST: Feature(

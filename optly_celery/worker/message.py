@@ -16,7 +16,10 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 from ..dead_letters.letter import Kept
 from ..errors import NotAnEventError
 from ..event.event import Event
-from ..names import ENQUEUED_AT_HEADER
+from ..names import ENQUEUED_AT_HEADER, SWEPT_HEADER
+
+_LONGEST_ID = 255
+_DAY_S = 86_400
 
 
 def url_of(payload: Any) -> Any:
@@ -73,6 +76,15 @@ def _host_in(url: str) -> str | None:
     return None if not name else f"{name}:{port}" if port else name
 
 
+def name_of(message: Any) -> str:
+    """The task's id, or what stands for it: the same whenever this message comes."""
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    found = headers.get("id")
+    if isinstance(found, str) and found.isprintable() and 0 < len(found) <= _LONGEST_ID:
+        return found
+    return _digest(repr((message.body, found)).encode(errors="backslashreplace"))
+
+
 def kept_message(message: Any, reason: str) -> Kept:
     """A message as it is, to be kept; what is shown of it is its size."""
     body = message.body
@@ -80,13 +92,13 @@ def kept_message(message: Any, reason: str) -> Kept:
         "body": _text(body)[0] if isinstance(body, bytes) else body,
         "content-type": message.content_type,
         "content-encoding": message.content_encoding,
-        "headers": message.headers,
-        "properties": message.properties,
+        "headers": _first(message.headers),
+        "properties": _first(message.properties),
     }
     headers = message.headers if isinstance(message.headers, dict) else {}
     return Kept(
-        event=Event.raw(None, {"message": json.loads(json.dumps(whole, default=repr))}, None, None),
-        task_id=str(headers.get("id") or message.delivery_tag),
+        event=Event.raw(None, {"message": _plain(whole)}, None, None),
+        task_id=name_of(message),
         reason=reason,
         attempts=_retries(headers),
         first_at=first_at(headers),
@@ -115,16 +127,51 @@ def kept_item(item: bytes, reason: str) -> Kept:
     text, encoding = _text(item)
     return Kept(
         event=Event.raw(None, {"message": text, "encoding": encoding}, None, None),
-        task_id=hashlib.sha256(item).hexdigest()[:32],
+        task_id=_digest(item),
         reason=reason,
         attempts=0,
         first_at=time.time(),
     )
 
 
+def kept_large(digest: str, size: int, where: str) -> Kept:
+    """What is too large for a worker, to be kept in Redis, in the list ``where``."""
+    known = {"message": None, "bytes": size, "list": where}
+    return Kept(
+        event=Event.raw(None, known, None, None),
+        task_id=digest,
+        reason="too_large",
+        attempts=0,
+        first_at=time.time(),
+    )
+
+
+def _digest(item: bytes) -> str:
+    return hashlib.sha256(item).hexdigest()[:32]
+
+
+def _first(part: Any) -> Any:
+    """Headers or properties without what differs each time that the broker hands them out."""
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: _first(value) if name == "delivery_info" else value
+        for name, value in part.items()
+        if name not in ("delivery_tag", "redelivered", SWEPT_HEADER)
+    }
+
+
+def _plain(whole: dict[str, Any]) -> Any:
+    try:
+        return json.loads(json.dumps(whole, default=repr))
+    except (TypeError, ValueError, RecursionError):
+        # Its body is what matters most; a letter that says no more is better than none.
+        return {"body": str(whole["body"])}
+
+
 def _retries(headers: dict[str, Any]) -> int:
     found = headers.get("retries")
-    return found if isinstance(found, int) else 0
+    return found if type(found) is int and found >= 0 else 0
 
 
 def first_at(headers: Any) -> float:
@@ -132,8 +179,10 @@ def first_at(headers: Any) -> float:
 
     Another producer's message may not say: then it is as old as this attempt.
     """
-    found = headers.get(ENQUEUED_AT_HEADER)
-    return found if isinstance(found, (int, float)) else time.time()
+    found, now = headers.get(ENQUEUED_AT_HEADER), time.time()
+    # Neither true, nor NaN, nor what no float can be.
+    is_time = type(found) in (int, float) and 0 < found <= now + _DAY_S
+    return float(found) if is_time else now
 
 
 def _text(body: bytes) -> tuple[str, str]:

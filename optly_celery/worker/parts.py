@@ -11,8 +11,9 @@ from .borrowed import PAUSE, REQUEST, missing
 from .loop import Loop
 from .pause.policy import Pauses
 from .pause.step import Pausing
+from .set_aside import SetAside
 from .suspects import Suspects
-from .unreadable import SetAside, Unreadable
+from .unreadable import Unreadable
 
 _GIVE_BACK_S = 30.0
 
@@ -31,16 +32,19 @@ class Parts:
             longest_s=settings.retry_backoff_max,
             clock=time.monotonic,
         )
-        queue, self.loop = settings.queue, Loop(consumer)
+        self.queue = queue = settings.queue
+        self.loop = Loop(consumer)
         self.pausing = Pausing(
             consumer, self.loop, pauses, queue=queue, url_override=settings.url_override
         )
         self.suspects = Suspects(dead, self.loop)
-        self.unreadable = Unreadable(consumer, dead, queue=queue)
-        self.set_aside = SetAside(consumer, self.loop, dead, queue=queue)
         self.give_back_s = min(_GIVE_BACK_S, settings.retry_backoff_max)
         """How long to wait where the retry policy has nothing to say: not longer than a backoff, so
         that the visibility timeout is not reached."""
+        self.unreadable = Unreadable(
+            consumer, self.loop, dead, queue=queue, give_back_s=self.give_back_s
+        )
+        self.set_aside = SetAside(consumer, self.loop, dead, queue=queue)
 
 
 def parts_of(consumer: Any) -> Parts:

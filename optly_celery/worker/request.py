@@ -13,7 +13,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from ..errors import PermanentDeliveryError, forget_frames
-from ..names import ENQUEUED_AT_HEADER
+from ..event.summary import is_summary
 from .message import summary, url_of
 from .parts import Parts
 from .pause.policy import Ended, how_ended
@@ -67,8 +67,10 @@ class DiscreetRequest(Request):  # type: ignore[misc]
     ) -> None:  # fmt: skip
         payload = body if decoded else message.payload
         headers = message.headers if headers is None else headers
-        if ENQUEUED_AT_HEADER not in headers:  # another program's, or one sent by name
-            headers = {**headers, "argsrepr": summary(payload), "kwargsrepr": "{}"}
+        if not is_summary(headers.get("argsrepr")):  # another program's, or one sent by name
+            headers = {**headers, "argsrepr": summary(payload)}
+        if headers.get("kwargsrepr") != "{}":
+            headers = {**headers, "kwargsrepr": "{}"}
         super().__init__(message, headers=headers, body=body, decoded=decoded, **options)
         self.url = url_of(payload)
 

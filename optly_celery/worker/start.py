@@ -13,6 +13,7 @@ from ..errors import SettingsError
 from ..runtime.process import runtime_of
 from .borrowed import FEATURES, PAUSE, RECEIPT, UNREADABLE, missing
 from .parts import parts_of
+from .receive import origin, unfold
 from .request import give_backs_in_a_line
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 ", ".join(gone), FEATURES[feature].without,
             )  # fmt: skip
         if UNREADABLE not in self._parts.missing:
+            unfold.install()
             self._parts.unreadable.install()
 
     def start(self, consumer: Any) -> None:
@@ -69,6 +71,7 @@ class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except SettingsError as exc:
             logger.critical("%s", exc)
             raise SystemExit(_EX_CONFIG) from None
+        origin.watch(consumer.task_consumer.channel, self._parts.queue)
         if PAUSE not in self._parts.missing:
             self._parts.pausing.start()
         self._parts.set_aside.start()

@@ -28,7 +28,6 @@ from .borrowed import REQUEST
 from .message import event_of, first_at, is_due, url_in
 from .parts import Parts, known_parts, parts_of
 from .request import PAUSED, DeliverRequest, DiscreetRequest, GiveBack
-from .unreadable import only_readable
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class DeliverTask(Task):  # type: ignore[misc]
         self._parts = parts = parts_of(consumer)
         if REQUEST in parts.missing:
             self.Request = DiscreetRequest
-        handle = only_readable(super().start_strategy(app, consumer, **kwargs))
+        handle = super().start_strategy(app, consumer, **kwargs)
 
         def receive(message: Any, body: Any, *args: Any, **options: Any) -> Any:
             if body is None:

@@ -10,7 +10,7 @@ import pytest
 
 from optly_celery import dispatch
 from optly_celery.cli.exits import FAILED, OK, UNREACHABLE
-from optly_celery.worker.receive.receipt import ASIDE
+from optly_celery.worker.receive.scripts import ASIDE
 
 from ..commands import invoke
 from ..conftest import celery_app

@@ -19,7 +19,7 @@ from optly_celery.worker.pause.parking import (
     take,
     unpark,
 )
-from optly_celery.worker.receive.receipt import ASIDE
+from optly_celery.worker.receive.scripts import ASIDE
 
 from ..support import Broker
 

@@ -80,14 +80,14 @@ ROWS = [
         names={"default_nodename": "--worker", "host_format": "--worker with %h"},
     ),
     *rows(
-        "celery.utils.time", where="worker/unreadable.py", seen=SEEN,
+        "celery.utils.time", where="worker/readable.py", seen=SEEN,
         gone="convert a message's times as celery.worker.strategy does now: it deletes what "
         "overflows",
         names={"maybe_iso8601": "reads an eta", "maybe_make_aware": "as above",
                "timezone": "the system's"},
     ),
     *rows(
-        "kombu.asynchronous.timer", where="worker/unreadable.py", seen=SEEN,
+        "kombu.asynchronous.timer", where="worker/readable.py", seen=SEEN,
         gone="as celery.utils.time",
         names={"to_timestamp": ("as the strategy does", says("celery.worker.strategy:default",
                                                              "to_timestamp("))},
@@ -131,15 +131,22 @@ ROWS = [
         },
     ),
     *rows(
+        "celery.app.task", where="worker/readable.py", seen=SEEN,
+        gone="name its attributes by hand: a header must not stand for one of them",
+        names={"Context": ("a task's request", says("celery.app.trace:build_tracer", "Context("))},
+    ),
+    *rows(
         CONSUMER, where="worker/unreadable.py", seen=SEEN,
         gone="see what create_task_handler calls for messages that it cannot read, and keep them "
         "there: Celery deletes them",
         names={
+            "create_task_handler": ("set on the object", says(
+                "celery.worker.loops:asynloop", "obj.create_task_handler()")),
             "on_decode_error": ("set on the object", says(HANDLE, "self.on_decode_error(")),
             "on_invalid_task": ("set on the object", says(HANDLE, "self.on_invalid_task")),
             "on_unknown_message": ("set on the object", says(HANDLE, "self.on_unknown_message")),
             "on_unknown_task": ("set on the object", says(HANDLE, "self.on_unknown_task")),
-            "timer": "calls later", "connection_errors": "what an ack may raise",
+            "connection_errors": "a lost connection",
         },
     ),
     *rows(

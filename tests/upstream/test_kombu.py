@@ -12,6 +12,7 @@ SEEN = "kombu 5.4.2, 5.5.4, 5.6.2, 5.7.0"
 REDIS, VIRTUAL = "kombu.transport.redis", "kombu.transport.virtual.base"
 CHANNEL, QOS, TRANSPORT = f"{REDIS}:Channel", f"{REDIS}:QoS", f"{REDIS}:Transport"
 RECEIPT, OURS = "worker/receive/receipt.py", "worker/receive/transport.py"
+NOTES = "worker/receive/notes.py"
 STOCK = "have `choose` return at once: the stock transport receives, and a kill may lose a message"
 
 
@@ -37,10 +38,6 @@ ROWS = [
             "_brpop_start": (
                 "the script instead of BRPOP", takes(f"{CHANNEL}._brpop_start", "timeout")),
             "_brpop_read": ("its answer", says(f"{CHANNEL}.__init__", "self._brpop_read")),
-            "_do_restore_message": (
-                "marks what a dead worker left", takes(f"{CHANNEL}._do_restore_message",
-                                                       "payload", "exchange", "routing_key")),
-            "_q_for_pri": ("names of the lists", takes(f"{CHANNEL}._q_for_pri", "queue", "pri")),
             "_in_poll": ("a command is under way", says(f"{CHANNEL}._brpop_read", "_in_poll = ")),
             "_qos": "whether there are acks to settle at the end",
             "_create_client": ("one client, kept", takes(f"{CHANNEL}._create_client")),
@@ -48,10 +45,6 @@ ROWS = [
             "ack_emulation": "whether there are acks",
             "priority_steps": "the lists of a queue",
             "global_keyprefix": "before each key",
-            "unacked_key": ("what is unacked", _its_keys_are_as_in_the_script),
-            "unacked_index_key": "since when",
-            "unacked_mutex_expire": ("one sweep at a time", says(f"{QOS}.unacked_mutex_expire",
-                                                                 "unacked_mutex_expire")),
             "unacked_restore_limit": "how many in a sweep",
             "basic_consume": (
                 "notes queues without acks", takes(f"{CHANNEL}.basic_consume", "queue")),
@@ -60,17 +53,43 @@ ROWS = [
             "client": "its connection waits for messages",
             "connection_errors": "a lost connection",
             "ResponseError": "a full Redis, or one before 6.2",
-            "Message": "whether it is one",
         },
+    ),
+    *rows(
+        CHANNEL, where=NOTES, seen=SEEN, gone=STOCK,
+        names={
+            "_q_for_pri": ("names of the lists", takes(f"{CHANNEL}._q_for_pri", "queue", "pri")),
+            "priority_steps": "the lists of a queue",
+            "unacked_key": ("what is unacked", _its_keys_are_as_in_the_script),
+            "unacked_index_key": "since when",
+            "connection_errors": "a lost connection",
+            "Message": ("made of what was taken", says(f"{VIRTUAL}:Channel.basic_consume",
+                                                       "self.Message(")),
+            "_lookup": ("where an exchange leads", takes(f"{CHANNEL}._lookup",
+                                                         "exchange", "routing_key")),
+            "_get_message_priority": ("which list", takes(f"{CHANNEL}._get_message_priority",
+                                                          "message", "reverse")),
+        },
+    ),
+    *rows(
+        "kombu.transport", where=NOTES, seen=SEEN, gone=STOCK,
+        names={"virtual": "holds a message without Redis"},
+    ),
+    *rows(
+        "kombu.transport.virtual", where=NOTES, seen=SEEN, gone=STOCK,
+        names={"QoS.append": ("knows a message that was taken", takes(
+            f"{VIRTUAL}:QoS.append", "message", "delivery_tag"))},
+    ),
+    *rows(
+        f"{VIRTUAL}:Transport", where="worker/receive/origin.py", seen=SEEN,
+        gone="nothing: messages of brokers without AMQP are then decompressed without a limit, "
+        "in a worker of several queues",
+        names={"_callbacks": ("what makes a message and hands it over", says(
+            f"{VIRTUAL}:Channel.basic_consume", "_callbacks[queue] = "))},
     ),
     *rows(
         CHANNEL, where="worker/older.py", seen=SEEN, gone="leave it to kombu 5.7, and require that",
         names={"_in_poll": "a command is under way", "health_check_interval": "how long"},
-    ),
-    *rows(
-        f"{VIRTUAL}:Transport", where=RECEIPT, seen=SEEN, gone=STOCK,
-        names={"_deliver": ("a message to its consumer", takes(f"{VIRTUAL}:Transport._deliver",
-                                                               "message", "queue"))},
     ),
     *rows(
         CHANNEL, where="worker/older.py", seen="kombu 5.6.2, 5.7.0", since="kombu 5.6",
@@ -106,10 +125,13 @@ ROWS = [
     *rows(
         QOS, where=OURS, seen=SEEN, gone=STOCK,
         names={
-            "append": ("not noted twice", takes(f"{QOS}.append", "message", "delivery_tag")),
             "ack": ("acks go together", takes(f"{QOS}.ack", "delivery_tag")),
             "restore_visible": ("by the clock", takes(f"{QOS}.restore_visible",
                                                       "start", "num", "interval")),
+            "restore_by_tag": ("gives one back", says(f"{QOS}.reject", "self.restore_by_tag(")),
+            "restore_unacked": ("gives all back at the end", says(
+                f"{VIRTUAL}:QoS.restore_unacked_once", "self.restore_unacked()")),
+            "_delivered": "what is unacked here",
             "unacked_key": "what is unacked",
             "unacked_index_key": "since when",
             "channel": ("ours", says(f"{VIRTUAL}:QoS.__init__", "self.channel = ")),
@@ -118,7 +140,6 @@ ROWS = [
     *rows(
         QOS, where=RECEIPT, seen=SEEN, gone=STOCK,
         names={
-            "restore_by_tag": "gives back what was taken and not handed on",
             "can_consume_max_estimate": "how many may be taken",
             "prefetch_count": "whether there is a limit",
         },
@@ -155,9 +176,7 @@ ROWS = [
         "kombu.transport.virtual", where="worker/pause/parking.py", seen=SEEN,
         gone="have `can_park` answer False: a paused host then holds the others up",
         names={"QoS.ack": ("forgets a message that was parked", takes(
-                   f"{VIRTUAL}:QoS.ack", "delivery_tag")),
-               "QoS.append": ("knows a message that was taken", takes(
-                   f"{VIRTUAL}:QoS.append", "message", "delivery_tag"))},
+                   f"{VIRTUAL}:QoS.ack", "delivery_tag"))},
     ),
     *rows(
         "kombu.transport", where="worker/pause/parking.py", seen=SEEN,
@@ -169,11 +188,6 @@ ROWS = [
         gone="have `can_park` answer False: a paused host then holds the others up",
         names={"_raw": ("what is parked", _a_message_is_made_of_what_is_noted),
                "_state": "a message that was parked is settled"},
-    ),
-    *rows(
-        CHANNEL, where="worker/pause/parking.py", seen=SEEN,
-        gone="have `can_park` answer False: a paused host then holds the others up",
-        names={"_q_for_pri": "the queue's lists"},
     ),
     *rows(
         "kombu:Consumer", where="worker/pause/step.py", seen=SEEN,
@@ -209,6 +223,18 @@ ROWS = [
         names={"": ("the limit", takes("kombu.common:QoS", "callback", "initial_value")),
                "_mutex": "held while it changes",
                "increment_eventually": "one waits", "decrement_eventually": "one is due"},
+    ),
+    *rows(
+        "kombu.serialization", where="worker/readable.py", seen=SEEN,
+        gone="json.dumps, and the content type by hand",
+        names={"dumps": ("a body as kombu writes it", takes("kombu.serialization:dumps",
+                                                            "data", "serializer"))},
+    ),
+    *rows(
+        "kombu.message:Message", where="worker/readable.py", seen=SEEN,
+        gone="refuse messages with callbacks: what is published for a stranger then stays",
+        names={"_decoded_cache": ("what `payload` answers with", says(
+            "kombu.message:Message.decode", "_decoded_cache"))},
     ),
     *rows(
         "kombu.serialization", where="contrib/django/checks.py", seen=SEEN,

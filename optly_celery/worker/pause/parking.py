@@ -9,29 +9,20 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from collections.abc import Iterable
-from time import time
 from typing import Any
 
 from kombu.transport import virtual
 
 from ...broker_errors import in_words
-from ..receive.receipt import ASIDE, TAKE
+from ..receive import notes
+from ..receive.scripts import ASIDE, MOVE, TAKE, run
 
 logger = logging.getLogger(__name__)
 
 HOSTS = "%s.parked"
 PARKED = "%s.parked.%s"
-
-# KEYS: unacked, unacked_index, the host's list, the set of hosts. ARGV: tag, message, host. What
-# is not unacked any more is somebody else's.
-_PARK = """
-if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('SADD', KEYS[4], ARGV[3])
-redis.call('LPUSH', KEYS[3], ARGV[2])
-return 1
-"""
 
 # KEYS: the host's list, the queue. ARGV: how many at most.
 _UNPARK = """
@@ -46,10 +37,10 @@ return moved
 _COUNT = """
 local found = {}
 for _, host in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local count = redis.call('LLEN', KEYS[1] .. '.' .. host)
+  local count = redis.pcall('LLEN', KEYS[1] .. '.' .. host)
   if count == 0 then
     redis.call('SREM', KEYS[1], host)
-  else
+  elseif type(count) == 'number' then
     found[#found + 1] = host
     found[#found + 1] = count
   end
@@ -71,12 +62,10 @@ def park(message: Any, queue: str, host: str) -> bool:
     channel = message.channel
     if not can_park(channel):
         return False
-    keys = (
-        channel.unacked_key, channel.unacked_index_key, PARKED % (queue, host), HOSTS % queue,
-    )  # fmt: skip
-    text = json.dumps(message._raw)  # noqa: SLF001 - what kombu itself notes as unacked
+    keys = (*notes.keys_of(channel), PARKED % (queue, host), HOSTS % queue)
     try:
-        _run(channel, _PARK, keys, message.delivery_tag, text, host)
+        text = json.dumps(message._raw)  # noqa: SLF001 - what kombu itself notes as unacked
+        run(channel, MOVE, keys, message.delivery_tag, "", "LPUSH", host, text)
     except Exception as exc:  # noqa: BLE001 - kombu lets through whatever its transports raise
         logger.warning("a message could not be parked (%s)", in_words(exc))
         return False
@@ -87,19 +76,18 @@ def park(message: Any, queue: str, host: str) -> bool:
 
 def take(channel: Any, queue: str, source: str, limit: int = 1) -> list[Any]:
     """Receive messages from a list, the queue's own or a host's, oldest first."""
-    lists = (
-        [channel._q_for_pri(queue, n) for n in channel.priority_steps]  # noqa: SLF001
-        if source == queue
-        else [source]
+    lists = notes.lists_of(channel, queue) if source == queue else [source]
+    tags = f"{uuid.uuid4().hex}."
+    items, aside = run(
+        channel,
+        TAKE,
+        (*notes.keys_of(channel), ASIDE % queue, *lists),
+        *notes.arguments(queue, tags, limit),
     )
-    keys = (channel.unacked_key, channel.unacked_index_key, ASIDE % queue, *lists)
-    texts, aside = _run(channel, TAKE, keys, limit, time())
     if aside:
-        logger.error("%d messages are no Celery messages: kept in %s", aside, ASIDE % queue)
-    messages = [channel.Message(json.loads(text), channel=channel) for text in texts]
-    for message in messages:
-        virtual.QoS.append(channel.qos, message, message.delivery_tag)
-    return messages
+        notes.told(channel, queue, aside, "too large")
+    made = (notes.message_of(channel, queue, f"{tags}{n}", item) for n, item in enumerate(items))
+    return [message for message in made if message is not None]
 
 
 def next_of(channel: Any, queue: str, sources: Iterable[str]) -> Any:
@@ -116,17 +104,11 @@ def next_of(channel: Any, queue: str, sources: Iterable[str]) -> Any:
 
 def unpark(channel: Any, queue: str, host: str, limit: int) -> int:
     """Move messages of a host back to the queue, oldest first; how many."""
-    return int(_run(channel, _UNPARK, (PARKED % (queue, host), queue), limit))
+    return int(run(channel, _UNPARK, (PARKED % (queue, host), queue), limit))
 
 
 def counts(channel: Any, queue: str) -> dict[str, int]:
     """How many messages of which hosts are parked."""
-    found = _run(channel, _COUNT, (HOSTS % queue,))
+    found = run(channel, _COUNT, (HOSTS % queue,))
     names = (h.decode() if isinstance(h, bytes) else str(h) for h in found[::2])
     return dict(zip(names, map(int, found[1::2]), strict=True))
-
-
-def _run(channel: Any, script: str, keys: tuple[str, ...], *args: object) -> Any:
-    names = [channel.global_keyprefix + key for key in keys]
-    with channel.conn_or_acquire() as client:
-        return client.execute_command("EVAL", script, len(names), *names, *args)

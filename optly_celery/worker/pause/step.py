@@ -24,6 +24,7 @@ from ... import signals
 from ...broker_errors import in_words
 from ..loop import Loop
 from ..message import host_in
+from ..receive import origin
 from . import parking
 from .policy import Change, Ended, Pauses
 
@@ -216,7 +217,8 @@ class Pausing:
             if message is None:
                 break
             # As if it had just come in by itself.
-            self._consumer.task_consumer._receive_callback(message)  # noqa: SLF001
+            with origin.receiving(self._queue):
+                self._consumer.task_consumer._receive_callback(message)  # noqa: SLF001
         self._take_at_s = time.monotonic() + _AGAIN_S
 
     def _put_away(self, message: Any, host: str) -> None:

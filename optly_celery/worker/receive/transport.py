@@ -19,6 +19,7 @@ from typing import Any
 from kombu.transport import redis, virtual
 
 from .. import older
+from . import notes
 from .receipt import AtomicReceipt, consumes_alone
 
 logger = logging.getLogger(__name__)
@@ -52,15 +53,6 @@ class QoS(redis.QoS):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._settled: list[str] = []
         self._restored_at_s = 0.0
-        self.sweeps = False
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a message as unacked, unless the script has."""
-        if delivery_tag in self.channel.noted:
-            self.channel.noted.discard(delivery_tag)
-            virtual.QoS.append(self, message, delivery_tag)
-        else:
-            super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """Never fails: what Redis does not take now it is given again, and else comes back."""
@@ -91,19 +83,35 @@ class QoS(redis.QoS):  # type: ignore[misc]
             if self.channel.connection and self.channel.connection.loop is not None:
                 self.channel.connection.loop.call_later(_REFUSED_WAIT_S, self.settle)
 
-    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """By the clock: kombu counts calls, which in some pools come seldom."""
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:  # noqa: ARG002 - kombu's signature
+        """Give one back in one step, whatever it holds."""
+        notes.restore(self.channel, tag, queue=self.channel.serves, leftmost=leftmost)
+
+    def restore_unacked(self, client: Any = None) -> None:  # noqa: ARG002 - kombu's signature
+        """Give back all that this worker holds; one that cannot be stops no other."""
+        tags = list(self._delivered)
+        self._delivered.clear()
+        notes.give_all_back(self.channel, tags, queue=self.channel.serves)
+
+    def restore_visible(self, *args: Any, num: int | None = None, **kwargs: Any) -> None:  # noqa: ARG002 - kombu's signature
+        """By the clock, and each by itself; kombu counts calls, which in some pools come seldom.
+
+        No lock keeps two workers from it: each step asks whether the message is still there.
+        """
         older.leave_if_silent(self.channel)
-        if monotonic() - self._restored_at_s >= self.channel.unacked_restore_interval:
-            self._restored_at_s = monotonic()
-            self.sweeps = True
-            try:
-                super().restore_visible(*args, **{**kwargs, "interval": 1})
-            except self.channel.ResponseError as exc:
-                # A full Redis refuses the lock for it. It is not what a worker should end for.
-                logger.warning("no look for dead workers' messages (%s)", type(exc).__name__)
-            finally:
-                self.sweeps = False
+        if monotonic() - self._restored_at_s < self.channel.unacked_restore_interval:
+            return
+        self._restored_at_s = monotonic()
+        try:
+            notes.sweep(
+                self.channel,
+                self.channel.serves,
+                older_than_s=self.visibility_timeout,
+                most=num,
+            )
+        except self.channel.ResponseError as exc:
+            # It is not what a worker should end for.
+            logger.warning("no look for dead workers' messages (%s)", type(exc).__name__)
 
 
 class Channel(AtomicReceipt, redis.Channel, older.NewerChannel):  # type: ignore[misc]

@@ -16,6 +16,7 @@ from kombu.transport import virtual
 from optly_celery.errors import DeadLetterError
 from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER
 from optly_celery.worker.pause import parking
+from optly_celery.worker.receive import scripts
 
 from ...support import US_URL, params_of
 
@@ -36,19 +37,23 @@ def an_app(**conf: Any) -> Celery:
 class Channel:
     """Gives back and cannot park, as other brokers' do; ``refuses`` as many calls as it says."""
 
-    no_ack_consumers = None
+    no_ack_consumers = connection = None
     do_restore = False
 
     def __init__(self) -> None:
         self.settled: list[tuple[str, str]] = []
         self.asked: list[str] = []
         self.waiting: deque[Message] = deque()
+        self.consumers: dict[str, Any] = {}
         self.refuses = 0
 
     @property
     def words(self) -> list[str]:
         """What became of messages, in order."""
         return [word for word, _ in self.settled]
+
+    def basic_consume(self, queue: str, callback: Any) -> None:
+        self.consumers[queue] = callback
 
     def basic_ack(self, tag: str, **_: Any) -> None:
         self._settle("ack", tag)
@@ -99,9 +104,9 @@ class ParkingChannel(Channel):
 
     def execute_command(self, _command: str, script: str, count: int, *rest: Any) -> Any:
         keys, args = rest[:count], rest[count:]
-        if script == parking._PARK:
+        if script == scripts.MOVE:
             self.settled.append(("park", args[0]))
-            self.parked[args[2]] = self.parked.get(args[2], 0) + 1
+            self.parked[args[3]] = self.parked.get(args[3], 0) + 1
             return 1
         if script == parking._COUNT:
             self.counted += 1
@@ -113,7 +118,8 @@ class ParkingChannel(Channel):
             return moved
         self.asked.append(keys[3])
         found = self.sources.get(keys[3])
-        return ([json.dumps(found.popleft()._raw)] if found else []), 0
+        raw = found.popleft()._raw | {"properties": {}} if found else None
+        return ([json.dumps(raw).encode()] if raw else []), 0
 
     def Message(self, raw: dict[str, Any], channel: Any) -> Message:  # noqa: N802 - kombu's name
         return a_message(task_id=raw["id"], url=raw["url"], channel=channel)
@@ -250,6 +256,9 @@ class Consumer:
 
     def on_task_request(self, request: Any) -> None:
         self.requests.append(request)
+
+    def create_task_handler(self) -> Any:
+        return lambda message: self.celerys_way.append(("on_task_received", message))
 
     def call_soon(self, call: Any, *args: Any) -> None:
         self._soon.append((call, args))

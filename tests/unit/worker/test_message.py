@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from optly_celery.worker.message import (
     is_due,
     kept_message,
     kept_request,
+    name_of,
     summary,
     url_in,
     url_of,
@@ -150,7 +152,9 @@ def test_a_message_is_kept_with_its_whole_body(body, kept):
     json.dumps(made.event.params)
 
 
-@pytest.mark.parametrize("headers", [None, [], "text", 5, {}, {"id": None}, {"id": b"\xff"}])
+@pytest.mark.parametrize(
+    "headers", [None, [], "text", 5, {}, {"id": None}, {"id": b"\xff"}, {"id": "a\nb"}]
+)
 def test_a_message_with_odd_headers_is_kept_too(headers):
     """Nothing that the headers hold, or are, keeps a message from being kept."""
     message, before = a_message(), time.time()
@@ -158,13 +162,14 @@ def test_a_message_with_odd_headers_is_kept_too(headers):
 
     made = kept_message(message, "unknown_message")
 
-    assert made.task_id == (str(b"\xff") if headers == {"id": b"\xff"} else "tag of t-1")
+    assert made.task_id == name_of(message)
+    assert re.fullmatch("[0-9a-f]{32}", made.task_id)
     assert made.attempts == 0
     assert before <= made.first_at <= time.time()
     json.dumps(made.event.params)
 
 
-@pytest.mark.parametrize("retries", ["3", None, [], 1.5, {}])
+@pytest.mark.parametrize("retries", ["3", None, [], 1.5, {}, True, -1, float("inf")])
 def test_odd_retries_count_as_none(retries):
     """A number of attempts is a number."""
     message = a_message()
@@ -178,7 +183,10 @@ def test_retries_of_a_message_are_its_attempts():
     assert kept_message(a_message(retries=4), "undecodable").attempts == 4
 
 
-@pytest.mark.parametrize("since", [None, "yesterday", [], {}])
+@pytest.mark.parametrize(
+    "since",
+    [None, "yesterday", [], {}, True, -5, 0, float("nan"), float("inf"), 10**400, 9e12],
+)
 def test_a_message_that_does_not_say_since_when_is_new(since):
     """Its age is what a letter is looked for by, so there is always one."""
     before = time.time()

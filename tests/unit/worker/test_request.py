@@ -452,7 +452,18 @@ def test_arguments_that_are_no_event_are_hidden_too(rig):
 
 def test_an_own_message_shows_what_it_brings_along(rig):
     """Its summary was made by the producer; to read the event for it costs too much."""
-    assert rig.request(argsrepr="as sent").argsrepr == "as sent"
+    sent = "POST logx.optimizely.com, project 7, 99 events, 1.0 kB"
+
+    assert rig.request(argsrepr=sent).argsrepr == sent
+
+
+@pytest.mark.parametrize("sent", ["secret", "POST secret\n", 5, "", "('secret',)", ["secret"]])
+def test_what_is_no_summary_is_not_shown_whoever_says_that_it_is_ours(rig, sent):
+    """A header of ours can be written by anybody."""
+    request = rig.request(argsrepr=sent, kwargsrepr=sent)
+
+    assert request.argsrepr.startswith("POST logx.optimizely.com, project 111001, 1 event, ")
+    assert request.kwargsrepr == "{}"
 
 
 def record(exc):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from celery.app.task import Context
-from celery.exceptions import InvalidTaskError, Reject, Retry
+from celery.exceptions import Reject, Retry
 from kombu.exceptions import OperationalError
 
 from optly_celery.errors import NotAnEventError, TransientDeliveryError
@@ -370,14 +370,6 @@ def test_a_probe_counts_where_it_is_received(received):
     received.pause()
 
     assert request.revoked()
-
-
-def test_what_cannot_be_run_is_refused_before_celery_sees_it(received):
-    """It would end the worker's loop."""
-    with pytest.raises(InvalidTaskError):
-        received(a_message(timelimit="ab"))
-
-    assert received.consumer.requests == []
 
 
 def test_messages_of_protocol_1_are_received(received):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from celery.exceptions import InvalidTaskError
 
-from optly_celery.worker.unreadable import Unreadable, only_readable
+from optly_celery.names import SWEPT_HEADER
+from optly_celery.worker.loop import Loop
+from optly_celery.worker.receive import origin
+from optly_celery.worker.unreadable import Unreadable
 
 from .doubles import QUEUE, Channel, Consumer, Letters, a_message, an_app
 
@@ -25,8 +27,21 @@ def letters():
 @pytest.fixture
 def consumer(letters):
     made = Consumer(an_app())
-    Unreadable(made, letters, queue=QUEUE).install()
+    Unreadable(made, Loop(made), letters, queue=QUEUE, give_back_s=7.0).install()
     return made
+
+
+@pytest.fixture
+def receive(consumer):
+    """As a message comes to the consumer, from a queue; it answers with what became of it."""
+    handle = consumer.create_task_handler()
+
+    def received(message, queue=QUEUE):
+        with origin.receiving(queue):
+            handle(message)
+        return message.channel.words
+
+    return received
 
 
 @pytest.mark.parametrize(("hook", "reason", "args"), HOOKS)
@@ -34,7 +49,8 @@ def test_what_is_ours_is_kept_and_then_acked(consumer, letters, hook, reason, ar
     """Celery would log it with its content, and delete it."""
     message = a_message()
 
-    getattr(consumer, hook)(*args(message))
+    with origin.receiving(QUEUE):
+        getattr(consumer, hook)(*args(message))
 
     assert letters.reasons == [reason]
     assert letters.kept[0].event.params["message"]["body"] == message.body
@@ -44,28 +60,26 @@ def test_what_is_ours_is_kept_and_then_acked(consumer, letters, hook, reason, ar
 
 @pytest.mark.parametrize(("hook", "reason", "args"), HOOKS)
 def test_what_is_somebody_elses_goes_celerys_way(consumer, letters, hook, reason, args):
-    """The worker's other queues are none of this package's business."""
-    message = a_message(routing_key="celery")
+    """The worker's other queues are none of this package's business, whatever a message says."""
+    message = a_message(routing_key=QUEUE)
 
-    getattr(consumer, hook)(*args(message))
+    with origin.receiving("celery"):
+        getattr(consumer, hook)(*args(message))
 
     assert consumer.celerys_way == [(hook, message)]
     assert (letters.kept, message.channel.settled) == ([], [])
 
 
-@pytest.mark.parametrize("info", [None, {}, "absent"])
-def test_a_message_that_does_not_say_where_it_comes_from_is_not_ours(consumer, letters, info):
-    """Keeping another program's message would take it away from there."""
-    message = a_message()
-    if info == "absent":
-        del message.delivery_info
-    else:
-        message.delivery_info = info
+@pytest.mark.parametrize("info", [None, {}, {"routing_key": "shop.events"}, {"routing_key": 5}])
+def test_what_counts_is_the_queue_that_it_was_received_from(consumer, receive, letters, info):
+    """A queue may be bound by another key, and a message may name none."""
+    message = a_message(body="{")
+    message.delivery_info = info
 
-    consumer.on_unknown_message(None, message)
+    assert receive(message) == ["ack"]
 
-    assert consumer.celerys_way == [("on_unknown_message", message)]
-    assert letters.kept == []
+    assert letters.reasons == ["undecodable"]
+    assert consumer.celerys_way == []
 
 
 @pytest.mark.parametrize(("hook", "reason", "args"), HOOKS)
@@ -74,8 +88,10 @@ def test_while_the_store_is_away_it_comes_again_later(consumer, letters, hook, r
     letters.away = True
     message = a_message()
 
-    getattr(consumer, hook)(*args(message))
+    with origin.receiving(QUEUE):
+        getattr(consumer, hook)(*args(message))
 
+    consumer.turn()
     assert (consumer.timer.waits, message.channel.settled) == ([30.0], [])
     consumer.timer.run()
     assert message.channel.words == ["give back"]
@@ -87,111 +103,110 @@ def test_a_lost_connection_at_the_ack_is_no_error(consumer, letters):
     channel = Channel()
     channel.refuses = 1
 
-    consumer.on_unknown_message(None, a_message(channel=channel))
+    with origin.receiving(QUEUE):
+        consumer.on_unknown_message(None, a_message(channel=channel))
 
     assert letters.reasons == ["unknown_message"]
 
 
-URL = "https://logx.optimizely.com/v1/events"
-READABLE = {
-    "by position": {},
-    "by name": {"body": [[], {"url": URL}, {}]},
-    "no embed": {"body": [[URL], {}, None]},
-    "protocol 1": {"body": {"id": "t-1", "task": "x", "args": [], "kwargs": {}}, "id": None},
-    "protocol 1 without kwargs": {"body": {"id": "t-1", "args": [URL]}, "id": None},
-    "no time limit": {"timelimit": [None, None]},
-    "stamps": {"stamped_headers": ["a"], "stamps": {"a": [1]}},
-    "times": {"eta": "2100-01-01T00:00:00", "expires": "2100-01-01T00:00:00+02:00"},
-    "time limits": {"timelimit": [3, 2.5]},
-    "retries": {"retries": 7},
-    "no retries": {"retries": None},
-}
-UNREADABLE = {
-    "not JSON": {"body": "{"},
-    "bytes": {"body": b"\xff\xfe"},
-    "pickle": {"content_type": "application/x-python-serialize"},
-    "null": {"body": "null"},
-    "number": {"body": 5},
-    "text": {"body": '"abc"'},
-    "empty": {"body": []},
-    "two parts": {"body": [[], {}]},
-    "four parts": {"body": [[], {}, {}, {}]},
-    "object": {"body": {"a": 1, "b": 2, "c": 3}},
-    "args text": {"body": ["abc", {}, {}]},
-    "args null": {"body": [None, {}, {}]},
-    "args object": {"body": [{}, {}, {}]},
-    "kwargs list": {"body": [[], [], {}]},
-    "kwargs null": {"body": [[], None, {}]},
-    "kwargs text": {"body": [[], "abc", {}]},
-    "embed text": {"body": [[], {}, "abc"]},
-    "embed list": {"body": [[], {}, [1]]},
-    "protocol 1 args": {"body": {"id": "t-1", "args": 5, "kwargs": {}}, "id": None},
-    "protocol 1 no id": {"body": {"args": [], "kwargs": {}}, "id": None},
-    "no id": {"id": None},
-    "id number": {"id": 5},
-    "id list": {"id": ["t-1"]},
-    "id object": {"id": {"a": 1}},
-    "stamped headers number": {"stamped_headers": 5},
-    "stamped headers of lists": {"stamped_headers": [[]]},
-    "stamps list": {"stamps": [1]},
-    "stamped headers true": {"stamped_headers": True},
-    "time before time": {"eta": "0001-01-01T00:00:00+23:59"},
-    "retries true": {"retries": True},
-    "retries and time limits that add up": {"retries": "c", "timelimit": ["a", "b"]},
-    "retries infinite": {"retries": float("inf")},
-    "time limit infinite": {"timelimit": [float("inf"), None]},
-    "time beyond time": {"eta": "9999-12-31T23:59:59-23:59"},
-    "end beyond time": {"expires": "9999-12-31T23:59:59-23:59"},
-    "time that is none": {"eta": "soon"},
-    "time number": {"eta": 5},
-    "time limit number": {"timelimit": 5},
-    "time limit text": {"timelimit": "ab"},
-    "time limit of one": {"timelimit": [1]},
-    "time limit of three": {"timelimit": [1, 2, 3]},
-    "time limit words": {"timelimit": ["a", None]},
-    "retries text": {"retries": "3"},
-    "retries list": {"retries": [3]},
-    "retries object": {"retries": {"a": 1}},
-}
+def test_what_can_be_read_is_celerys(consumer, receive, letters):
+    """And what comes from another queue is not even looked at."""
+    good, foreign = a_message(), a_message(body="{")
+
+    assert receive(good) == receive(foreign, "celery") == []
+
+    assert consumer.celerys_way == [("on_task_received", good), ("on_task_received", foreign)]
+    assert letters.kept == []
 
 
-@pytest.mark.parametrize("made", READABLE.values(), ids=READABLE)
-def test_what_celery_can_run_it_receives(made):
-    """As it came, with all that Celery hands over besides, and with Celery's answer."""
-    got = []
-    receive = only_readable(lambda *args, **kwargs: got.append((args, kwargs)) or "answer")
-    message = a_message(**made)
-
-    assert receive(message, None, "ack", callbacks=[]) == "answer"
-
-    assert got == [((message, None, "ack"), {"callbacks": []})]
-
-
-@pytest.mark.parametrize("made", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_celery_cannot_run_it_does_not_receive(made):
-    """Some of it would end the worker's loop, some would never come back from the pool."""
-    got = []
-
-    with pytest.raises(InvalidTaskError):
-        only_readable(got.append)(a_message(**made))
-
-    assert got == []
-
-
-@pytest.mark.parametrize("headers", [None, [], "id", 5])
-def test_headers_that_are_none_are_refused(headers):
-    """Celery takes them for a dictionary without looking."""
+@pytest.mark.parametrize("headers", [None, [], "id", 5, {}, {"task": {"a": 1}}, {"id": "t"}])
+def test_headers_that_are_none_end_no_worker(consumer, receive, letters, headers):
+    """Celery looks them up without looking at them."""
     message = a_message()
     message.headers = headers
 
-    with pytest.raises(InvalidTaskError):
-        only_readable(list)(message)
+    assert receive(message) == ["ack"]
+
+    assert (letters.reasons, consumer.celerys_way) == (["undecodable"], [])
 
 
-def test_a_refusal_quotes_nothing_of_the_message():
-    """Celery logs it, and the message may hold a visitor's data."""
-    with pytest.raises(InvalidTaskError) as caught:
-        only_readable(list)(a_message(body='{"secret'))
+class Raising:
+    """What Celery does with each message."""
 
-    assert "secret" not in str(caught.value)
-    assert caught.value.__cause__ is None
+    def __init__(self, exc):
+        self.exc = exc
+
+    def __call__(self, _message):
+        raise self.exc
+
+
+@pytest.mark.parametrize(
+    "exc", [TypeError("visitor-1"), KeyError("visitor-1"), RecursionError(), RuntimeError("no")]
+)
+def test_what_celery_raises_ends_no_worker_and_is_kept_in_the_end(consumer, letters, caplog, exc):
+    """It is given back twice, with a wait; at the third time a person is to see it."""
+    consumer.connection_errors = (ConnectionError, KeyError)
+    guard = Unreadable(consumer, Loop(consumer), letters, queue=QUEUE, give_back_s=7.0)
+    words = []
+    for _ in range(3):
+        message = a_message()
+        with origin.receiving(QUEUE):
+            guard.receive(Raising(exc), message)
+        consumer.turn()
+        assert consumer.timer.waits in ([7.0], [])
+        consumer.timer.run()
+        words += message.channel.words
+
+    assert words == ["give back", "give back", "ack"]
+    assert letters.reasons == ["unexpected_error"]
+    assert letters.strikes == {}
+    assert "visitor-1" not in caplog.text
+
+
+def test_a_lost_connection_is_for_celery_to_see(consumer, letters):
+    """Or the worker would not connect again."""
+    guard = Unreadable(consumer, Loop(consumer), letters, queue=QUEUE, give_back_s=7.0)
+
+    with origin.receiving(QUEUE), pytest.raises(ConnectionResetError):
+        guard.receive(Raising(ConnectionResetError()), a_message())
+
+    assert letters.strikes == {}
+
+
+def test_deaths_are_counted_before_the_body_is_read(consumer, receive, letters, monkeypatch):
+    """Reading may be what kills; then it is kept without having been read again."""
+    read = []
+    monkeypatch.setattr("optly_celery.worker.readable.check", lambda message: _die(read, message))
+    for _ in range(2):  # and before them the death at which nobody was suspected
+        with pytest.raises(KeyboardInterrupt):
+            receive(a_message(**{SWEPT_HEADER: True}))
+        letters.strikes = {"reading:t-1": len(read) + 1}  # what it noted before it died
+
+    message = a_message(body="deadly", **{SWEPT_HEADER: True})
+    assert receive(message) == ["ack"]
+
+    assert len(read) == 2
+    assert letters.reasons == ["killed_worker"]
+    assert letters.kept[0].event.params["message"]["body"] == "deadly"
+
+
+def _die(read, message):
+    read.append(message)
+    raise KeyboardInterrupt
+
+
+def test_a_suspect_that_was_read_is_not_counted_again(consumer, receive, letters):
+    """What comes after that is counted by whoever runs it."""
+    receive(a_message(**{SWEPT_HEADER: True}))
+
+    assert letters.strikes == {}
+    assert len(consumer.celerys_way) == 1
+
+
+def test_a_store_that_is_away_keeps_no_suspect_from_being_read(consumer, receive, letters):
+    """Its deaths cannot be counted, then."""
+    letters.away = True
+
+    receive(a_message(**{SWEPT_HEADER: True}))
+
+    assert len(consumer.celerys_way) == 1
