@@ -14,6 +14,7 @@ from ..runtime.process import runtime_of
 from .borrowed import FEATURES, PAUSE, RECEIPT, UNREADABLE, missing
 from .parts import parts_of
 from .receive import origin, unfold
+from .receive.receipt import AtomicReceipt, serve
 from .request import give_backs_in_a_line
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,10 @@ class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
         except SettingsError as exc:
             logger.critical("%s", exc)
             raise SystemExit(_EX_CONFIG) from None
-        origin.watch(consumer.task_consumer.channel, self._parts.queue)
+        channel = consumer.task_consumer.channel
+        origin.watch(channel, self._parts.queue)
+        if isinstance(channel, AtomicReceipt):
+            serve(channel, self._parts.queue)
         if PAUSE not in self._parts.missing:
             self._parts.pausing.start()
         self._parts.set_aside.start()

@@ -288,6 +288,43 @@ def test_several_queues_are_received_as_kombu_does(broker, client):
         assert client.hlen("unacked") == 0
 
 
+@pytest.mark.parametrize("odd", [b"{", b"nan", b'{"properties": {}, "a": nan}', b"", b"\xff"])
+def test_one_of_several_queues_may_hold_anything(broker, client, odd):
+    """Whichever it is: set aside beside it, and the others are received."""
+    for queue in (QUEUE, "mail"):
+        client.lpush(queue, odd)
+        publish(broker, queue, queue=queue)
+    with Taker(broker.url, QUEUE, "mail", acks=True) as taker:
+        taker.drain(lambda: len(taker.messages) == 2)
+        taker.drain(lambda: client.llen(ASIDE % "mail") == client.llen(ASIDE % QUEUE) == 1)
+        assert client.hlen("unacked") == client.zcard("unacked_index") == 0
+
+
+def test_what_several_queues_have_given_goes_back_to_each(broker, client):
+    """Also what a dead worker of several queues held."""
+    publish(broker, "event")
+    publish(broker, "mail", queue="mail")
+    with Taker(broker.url, QUEUE, "mail", visibility_timeout=60) as taker:
+        taker.drain(lambda: len(taker.messages) == 2)
+        client.zadd("unacked_index", {taker.messages[0].delivery_tag: 1})
+        taker.channel.qos._restored_at_s = -1e9
+        taker.channel.qos.restore_visible()
+        taker.drain(lambda: len(taker.messages) == 3)
+    assert client.llen(QUEUE) == client.llen("mail") == 1
+
+
+def test_a_full_redis_takes_the_note_of_what_was_popped(broker, client):
+    """A worker of several queues loses nothing there either."""
+    publish(broker, *range(10))
+    with Taker(broker.url, QUEUE, "mail") as taker:
+        client.config_set("maxmemory", 1)
+        try:
+            taker.drain(lambda: len(taker.messages) == 10)
+            assert client.hlen("unacked") == client.zcard("unacked_index") == 10
+        finally:
+            client.config_set("maxmemory", 0)
+
+
 def test_a_consumer_that_does_not_ack_leaves_no_note(broker, client):
     """Or Redis would hand out again what nobody is going to ack."""
     publish(broker, 1)
@@ -506,13 +543,16 @@ def test_a_worker_of_the_deliver_queue_alone_is_given_it(url, chosen, ssl):
 
 
 def test_no_other_worker_is_given_it():
-    """Whoever consumes more than events has that received as before."""
+    """Who does not consume the deliver queue receives as ever; who consumes more than it is."""
     app = conf("redis://h/0")
     choose(app, QUEUE)
     assert app.conf.broker_transport is None, "it consumes celery"
-    app.amqp.queues.select([QUEUE, "mail"])
+    app.amqp.queues.select(["mail"])
     choose(app, QUEUE)
     assert app.conf.broker_transport is None
+    app.amqp.queues.select([QUEUE, "mail"])
+    choose(app, QUEUE)
+    assert app.conf.broker_transport.endswith(":Transport")
 
 
 def test_a_transport_that_the_user_names_stays():

@@ -38,6 +38,10 @@ ROWS = [
             "_brpop_start": (
                 "the script instead of BRPOP", takes(f"{CHANNEL}._brpop_start", "timeout")),
             "_brpop_read": ("its answer", says(f"{CHANNEL}.__init__", "self._brpop_read")),
+            "_queue_cycle": ("each queue's turn", says(f"{CHANNEL}._brpop_read",
+                                                       "self._queue_cycle.rotate(")),
+            "sep": ("between a queue's name and a priority", says(f"{CHANNEL}._brpop_read",
+                                                                  "self.sep")),
             "_in_poll": ("a command is under way", says(f"{CHANNEL}._brpop_read", "_in_poll = ")),
             "_qos": "whether there are acks to settle at the end",
             "_create_client": ("one client, kept", takes(f"{CHANNEL}._create_client")),

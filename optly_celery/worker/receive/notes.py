@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from kombu.transport import virtual
 
 from ...broker_errors import in_words
 from . import reading
-from .scripts import ASIDE, LATER, MOST_BYTES, MOVE, NOTE, OVERDUE, run
+from .scripts import ADOPT, ASIDE, LATER, MOST_BYTES, MOVE, NOTE, OVERDUE, run
 from .unfold import limited
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,17 @@ def arguments(queue: str, tags: str, count: int) -> tuple[object, ...]:
     return count, json.dumps(queue), tags, MOST_BYTES
 
 
-def message_of(channel: Any, queue: str, tag: str, item: bytes) -> Any:
+def adopt(channel: Any, queue: str, tag: str, item: bytes) -> None:
+    """Note what has been popped."""
+    note = b"[" + item + f', "", {json.dumps(queue)}]'.encode()
+    run(channel, ADOPT, keys_of(channel), tag, note)
+
+
+def message_of(channel: Any, queue: str, tag: str, item: bytes, *, is_limited: bool = True) -> Any:
     """kombu's message, for its consumer; None for what is none, which was set aside."""
     try:
         raw = reading.message_in(item, tag)
-        with limited():
+        with limited() if is_limited else nullcontext():
             message = channel.Message(raw, channel=channel)
         # Not its sender's, which another message may have as well.
         message.delivery_tag = tag

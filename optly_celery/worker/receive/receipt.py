@@ -1,4 +1,8 @@
-"""A receipt of messages from Redis that is one step there: to be put over kombu's channel."""
+"""A receipt of messages from Redis that is one step there: to be put over kombu's channel.
+
+One step it is for one queue. A worker of several waits for them as kombu does, since Redis waits at
+several lists only by popping; what it has popped is noted, and read, as what one step took.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,16 @@ def consumes_alone(app: Any, queue: str) -> bool:
     return set(app.amqp.queues.consume_from) == {queue}
 
 
+def serve(channel: Any, queue: str) -> None:
+    """Set aside beside this queue what cannot be read and does not say where it came from."""
+    channel.connection.serves = queue
+
+
 class AtomicReceipt:
     """Over a channel of kombu's Redis transport, whose acks are `transport.QoS`."""
 
     asked: tuple[str, str, int] | None = None
-    serves: str | None = None
-    """The queue that is received in one step."""
+    _tags_asked = ""
     on_set_aside: Callable[[], object] = bool
     unacked_restore_interval = 10.0
     _more = True
@@ -53,8 +61,15 @@ class AtomicReceipt:
     ) -> Any:
         if no_ack:
             self._no_ack_queues.add(queue)
+        elif self.serves is None:
+            serve(self, queue)
         self._takers[queue] = callback
         return super().basic_consume(queue, no_ack, callback, *args, **kwargs)  # type: ignore[misc]
+
+    @property
+    def serves(self: Any) -> str | None:
+        """The queue that `serve` names, or the first whose messages are acked; None for neither."""
+        return getattr(self.connection, "serves", None)
 
     def new_tags(self) -> str:
         """What the tags of the messages of one step begin with."""
@@ -63,15 +78,15 @@ class AtomicReceipt:
 
     def _brpop_start(self: Any, timeout: float | None = None) -> None:
         queues = list(self.active_queues)
+        self.qos.restore_visible(num=self.unacked_restore_limit)
         if len(queues) != 1 or queues[0] in self._no_ack_queues or not self.ack_emulation:
-            self.asked = self.serves = None
+            has_acks = self.ack_emulation and not self._no_ack_queues.intersection(queues)
+            self.asked = ("BRPOP", "", 0) if has_acks else None
             super()._brpop_start(timeout)  # type: ignore[misc]
             return
         if monotonic() < self._not_before_s:
             return
         (queue,) = queues
-        self.serves = queue
-        self.qos.restore_visible(num=self.unacked_restore_limit)
         prefix, lists = self.global_keyprefix, notes.lists_of(self, queue)
         if self._more:
             count = self._room()
@@ -109,13 +124,15 @@ class AtomicReceipt:
             self.client.connection.disconnect()  # and the next turn connects again
             raise
         except self.ResponseError as exc:
-            if type(exc).__name__ in _ELSEWHERE:
+            if command == "BRPOP" or type(exc).__name__ in _ELSEWHERE:
                 raise
             self._refused(command, queue, exc)
             raise Empty from None
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+        if command == "BRPOP":
+            return bool(self._hand_over_popped(reply))
         if command == "BLMOVE":
             # Lists of other priorities have nobody who waits at them.
             self._more = reply is not None or len(self.priority_steps) > 1
@@ -127,6 +144,17 @@ class AtomicReceipt:
         if not items:
             raise Empty
         self._hand_over([(f"{self._tags_asked}{n}", item) for n, item in enumerate(items)], queue)
+        return True
+
+    def _hand_over_popped(self: Any, reply: Any) -> bool:
+        if not reply:
+            raise Empty
+        key, item = reply
+        queue = key.decode().rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        tag = self.new_tags()
+        notes.adopt(self, queue, tag, item)
+        self._hand_over([(tag, item)], queue)
         return True
 
     def _refused(self, command: str, queue: str, exc: Exception) -> None:
@@ -150,7 +178,8 @@ class AtomicReceipt:
                 if queue not in self.active_queues:  # cancelled while these were on their way
                     break
                 done += 1
-                message = notes.message_of(self, queue, tag, item)
+                is_limited = queue == self.serves
+                message = notes.message_of(self, queue, tag, item, is_limited=is_limited)
                 if message is not None:
                     self._takers[queue](message)
         finally:

@@ -82,6 +82,13 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 return 1
 """
 
+# KEYS: unacked, unacked_index. ARGV: tag, note. For what has been popped already.
+ADOPT = """
+redis.call('ZREM', KEYS[2], '')
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('ZADD', KEYS[2], redis.call('TIME')[1], ARGV[1])
+"""
+
 # KEYS: unacked. ARGV: tag, the most bytes. Answers with the note, or 1 if that is too large.
 NOTE = """
 if redis.call('HSTRLEN', KEYS[1], ARGV[1]) > tonumber(ARGV[2]) then return 1 end

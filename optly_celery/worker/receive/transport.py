@@ -5,8 +5,8 @@ that is full, between the two loses it. Here one script does both. The keys and 
 kombu's own, so its restore of a dead worker's messages, its producers and its other workers go on
 as they are; nothing has to be migrated, in either direction.
 
-It serves a worker that consumes one queue; one with more of them receives as kombu does. `choose`
-gives it to a worker of the deliver queue; ``broker_transport =
+For a worker that consumes one queue; one with more of them pops as kombu does, and is safe from
+then on. `choose` gives it to a worker of the deliver queue; ``broker_transport =
 "optly_celery.consumer.redis_transport:Transport"`` gives it to any.
 """
 
@@ -20,7 +20,7 @@ from kombu.transport import redis, virtual
 
 from .. import older
 from . import notes
-from .receipt import AtomicReceipt, consumes_alone
+from .receipt import AtomicReceipt
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +29,12 @@ _REFUSED_WAIT_S = 1.0
 
 
 def choose(app: Any, queue: str) -> None:
-    """Have a worker that consumes this queue, and no other, receive by this transport.
+    """Have a worker that consumes this queue receive by this transport.
 
     To be called before it connects. Not where its configuration names a transport, or where the
     broker is no Redis.
     """
-    if app.conf.broker_transport or not consumes_alone(app, queue):
+    if app.conf.broker_transport or queue not in app.amqp.queues.consume_from:
         return
     stock = app.connection_for_read()
     chosen = {"redis": Transport, "rediss": Transport, "sentinel": SentinelTransport}.get(
@@ -99,7 +99,10 @@ class QoS(redis.QoS):  # type: ignore[misc]
         No lock keeps two workers from it: each step asks whether the message is still there.
         """
         older.leave_if_silent(self.channel)
-        if monotonic() - self._restored_at_s < self.channel.unacked_restore_interval:
+        due = monotonic() - self._restored_at_s >= self.channel.unacked_restore_interval
+        # A connection for something else, as for remote control, would not know where to put what
+        # cannot be read.
+        if not due or self.channel.serves is None:
             return
         self._restored_at_s = monotonic()
         try:
@@ -133,6 +136,7 @@ class Transport(redis.Transport):  # type: ignore[misc]
 
     Channel = Channel
     loop: Any = None
+    serves: str | None = None
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         self.loop = loop
