@@ -99,6 +99,7 @@ def deliver(
             f"the rest was delivered ({refused} kept as dead letter by earlier attempts)",
             reason="partly_refused",
         )
+    self.note_return()
 
 
 def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) -> Outcome:

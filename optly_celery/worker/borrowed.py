@@ -74,7 +74,7 @@ FEATURES = {
         "a message is acked whenever its task ends, also where its event is not safe, and nothing "
         "is paused",
         (
-            *_of(_REQUEST, "message; revoked; acknowledge; cancel; send_event(type)"),
+            *_of(_REQUEST, "message; revoked; acknowledge; cancel; terminate; send_event(type)"),
             *_of(_REQUEST, "on_failure(exc_info, send_failed_event, return_ok)"),
             *_of(_REQUEST, "on_timeout(soft, timeout)"),
             *_of(_STATE, "task_ready; reserved_requests"),

@@ -46,6 +46,23 @@ class Parts:
         )
         self.set_aside = SetAside(consumer, self.loop, dead, queue=queue)
 
+        # Only there does a kill look like a success.
+        self._returned: set[str] | None = set() if consumer.pool.is_green else None
+
+    def note_return(self, task_id: str) -> None:
+        """The task has run to its end, in this process."""
+        if self._returned is not None:
+            self._returned.add(task_id)
+
+    def has_returned(self, task_id: str) -> bool:
+        """Whether a task that has ended without an error has run to its end."""
+        if self._returned is None:
+            return True
+        if task_id not in self._returned:
+            return False
+        self._returned.discard(task_id)
+        return True
+
 
 def parts_of(consumer: Any) -> Parts:
     """This consumer's parts: two workers in one process have each their own.

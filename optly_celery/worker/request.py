@@ -87,15 +87,19 @@ class DeliverRequest(DiscreetRequest):
 
     _held = False
     _told = False
+    _is_decided = False
+    """Whether its end is not a task's that returned: a failure, a revocation, a letter."""
+    _is_cancelled = False
 
     def revoked(self) -> bool:
         """Also whether to leave it for now: Celery asks before it hands a request to the pool."""
-        self._told = True  # a person's revocation acks, and says nothing about the endpoint
+        # A person's revocation acks, and says nothing about the endpoint.
+        self._told = self._is_decided = True
         gone = False
         try:
             gone = super().revoked()
         finally:
-            self._told = gone
+            self._told = self._is_decided = gone
         if gone:
             return True
         if not self._parts.pausing.admits(self.id, self.url):
@@ -109,7 +113,14 @@ class DeliverRequest(DiscreetRequest):
         return self.task.parts  # type: ignore[no-any-return]
 
     def acknowledge(self) -> None:
-        """What Celery does of its own accord only after a success."""
+        """What Celery does of its own accord only after a success, or what it takes for one.
+
+        A greenlet that was killed ends as a success without a result.
+        """
+        is_done = self._is_decided or self._parts.has_returned(self.id)
+        if self._is_cancelled or not is_done:
+            self.give_back("cancelled", 0.0)
+            return
         self._ended(Ended.ANSWERED)
         super().acknowledge()
         # Afterwards: it lets the next suspect run, which may be the deadly one.
@@ -117,6 +128,7 @@ class DeliverRequest(DiscreetRequest):
 
     def end_as_kept(self, reason: str) -> None:
         """Ack what was kept without having run, and say so to monitors."""
+        self._is_decided = True
         state.task_ready(self)
         self.send_event(
             "task-failed", exception=f"PermanentDeliveryError({reason!r})", traceback=""
@@ -127,6 +139,7 @@ class DeliverRequest(DiscreetRequest):
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False
     ) -> None:
         """Ack what `PermanentDeliveryError` says was kept; give back after any other error."""
+        self._is_decided = True
         exc = exc_info.exception
         if isinstance(exc, _FROM_A_CHILD):  # as a prefork pool's child sends it
             exc = exc.exc
@@ -157,6 +170,18 @@ class DeliverRequest(DiscreetRequest):
         """
         with contextlib.suppress(NotImplementedError):
             super().cancel(*args, **kwargs)
+            self._is_cancelled = bool(self.time_start)
+
+    def terminate(self, *args: Any, **kwargs: Any) -> None:
+        """As Celery's: a person has revoked what runs, and it is acked."""
+        self._is_decided = True
+        super().terminate(*args, **kwargs)
+
+    def send_event(self, type: str, **fields: Any) -> Any:  # noqa: A002 - Celery's signature
+        """Not that it has succeeded, where it was given back."""
+        if self._held and type == "task-succeeded":
+            return None
+        return super().send_event(type, **fields)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A hard time limit hits in the middle of a POST. Celery 5.4 would delete the message."""

@@ -84,6 +84,11 @@ class DeliverTask(Task):  # type: ignore[misc]
         if self._parts is not None and self._parts.pausing.stops(str(self.request.id), url):
             raise GiveBack(PAUSED, 0.0)
 
+    def note_return(self) -> None:
+        """The event was delivered: only this, and no kill, ends as a success."""
+        if self._parts is not None:
+            self._parts.note_return(str(self.request.id))
+
     def apply_async(
         self,
         args: Sequence[Any] | None = None,

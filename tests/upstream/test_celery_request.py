@@ -43,6 +43,7 @@ ROWS = [
             "on_failure": ("decides between ack and give back",
                            takes(f"{R}.on_failure", "exc_info", "send_failed_event", "return_ok")),
             "on_timeout": ("a hard limit gives back", takes(f"{R}.on_timeout", "soft", "timeout")),
+            "terminate": ("a person has revoked what runs", takes(f"{R}.terminate", "pool")),
             "cancel": ("SIGQUIT in a pool that cannot end a task", takes(f"{R}.cancel", "pool")),
             "send_event": ("monitors are told", takes(f"{R}.send_event", "type", "fields")),
             "message": "what is kept as a dead letter",

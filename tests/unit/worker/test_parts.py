@@ -24,7 +24,7 @@ def test_two_consumers_have_each_their_own():
     one, other = (parts_of(Consumer(app)) for _ in range(2))
 
     for name in vars(one):
-        if name not in {"queue", "give_back_s"}:
+        if name not in {"queue", "give_back_s", "_returned"}:
             assert getattr(one, name) is not getattr(other, name), name
     assert one.pausing.pauses is not other.pausing.pauses
 
@@ -90,3 +90,12 @@ def test_wrong_settings_make_no_parts():
         parts_of(consumer)
 
     assert known_parts(consumer) is None
+
+
+def test_in_a_green_pool_a_return_is_asked_for_once():
+    """Only there a killed task looks like one that has ended well."""
+    green, other = parts_of(Consumer(an_app(), green=True)), parts_of(Consumer(an_app()))
+    green.note_return("t-1")
+
+    assert [green.has_returned("t-1") for _ in range(2)] == [True, False]
+    assert other.has_returned("t-1")

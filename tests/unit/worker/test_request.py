@@ -67,7 +67,9 @@ class Rig:
             pausing=self.pausing,
             suspects=Suspects(self.letters, loop),
             give_back_s=GIVE_BACK_S,
+            has_returned=lambda task_id: task_id not in self.killed,
         )
+        self.killed = set()
         self.task = self.consumer.app.register_task(Double())
         self.task.parts, self.task.run_again = self.parts, []
 
@@ -431,6 +433,42 @@ def test_cancelling_in_a_pool_that_can_is_celery_s(rig):
     request.cancel(SimpleNamespace(terminate_job=lambda pid, _: killed.append(pid)))
 
     assert (killed, rig.channel.settled) == ([99], [])
+
+
+def test_what_was_cancelled_is_not_acked_though_it_ends_as_a_success(rig):
+    """As Celery's green pools end what they kill; monitors are not told so."""
+    request = rig.request()
+    request.time_start, request.worker_pid = 1.0, 99
+    request.cancel(SimpleNamespace(terminate_job=lambda *_: None))
+
+    request.on_success((False, None, None))
+
+    assert rig.channel.settled == []
+    assert "task-succeeded" not in rig.events.kinds
+
+
+def test_a_success_without_a_return_is_given_back(rig):
+    """Whoever killed the greenlet: it goes back to its queue."""
+    rig.killed.add("t-1")
+    request = rig.request()
+
+    request.on_success((False, None, None))
+    rig.consumer.turn()
+    rig.consumer.timer.run()
+
+    assert rig.channel.words == ["give back"]
+    assert "task-succeeded" not in rig.events.kinds
+
+
+def test_what_a_person_terminates_is_acked(rig):
+    """It was revoked: that is the person's word."""
+    rig.killed.add("t-1")
+    request = rig.request()
+    request.time_start, request.worker_pid = 1.0, 99
+
+    request.terminate(SimpleNamespace(terminate_job=lambda *_: None))
+
+    assert rig.channel.words == ["ack"]
 
 
 def test_arguments_of_a_foreign_message_are_hidden(rig):

@@ -1,0 +1,83 @@
+"""Nothing that was cancelled is acked: whatever ends a worker, in whatever pool."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+
+import pytest
+
+from optly_celery.testing.server import Answer
+
+from ..line import Line
+from ..support import eventually, stays
+
+SIGNALS = {
+    "QUIT": ["SIGQUIT"],
+    "QUIT twice": ["SIGQUIT", "SIGQUIT"],
+    "QUIT three times": ["SIGQUIT", "SIGQUIT", "SIGQUIT"],
+    "TERM and QUIT": ["SIGTERM", "SIGQUIT"],
+    "INT twice": ["SIGINT", "SIGINT"],
+    "TERM remapped": ["SIGTERM"],
+    "TERM remapped, twice": ["SIGTERM", "SIGTERM"],
+}
+SOFT_S = [0.0, 1.0]
+HERE = ("gevent", "QUIT", 0.0), ("gevent", "TERM remapped, twice", 1.0)
+CASES = [
+    pytest.param(pool, told, soft_s, marks=() if (pool, told, soft_s) in HERE else pytest.mark.slow)
+    for pool in ("threads", "prefork", "solo", "gevent")
+    for told in SIGNALS
+    for soft_s in SOFT_S
+]
+
+
+@pytest.mark.parametrize(("pool", "told", "soft_s"), CASES)
+def test_what_was_cancelled_is_neither_acked_nor_told_to_have_succeeded(
+    tmp_path, monkeypatch, pool, told, soft_s
+):
+    """Each event is delivered, in the queue or unacked; monitors hear of no other success."""
+    if "remapped" in told:
+        monkeypatch.setenv("REMAP_SIGTERM", "SIGQUIT")
+    config = (
+        f"worker_soft_shutdown_timeout = {soft_s}\n"
+        f"worker_enable_soft_shutdown_on_idle = {soft_s > 0}\n"
+    )
+    events = [f"u-{n}" for n in range(8)]
+    under_way = 1 if pool == "solo" else 4
+    with Line(tmp_path, config=config, request_timeout="1,20") as line, line.watch as watch:
+        line.collector.down = Answer(204, {}, 6.0)
+        worker = line.work("-c", "4", pool=pool)
+        line.dispatch(events)
+        eventually(lambda: len(line.collector.received) >= under_way)
+        for name in SIGNALS[told]:
+            with contextlib.suppress(ProcessLookupError):
+                worker.signal(signal.Signals[name])
+            stays(lambda: True, for_s=0.3)  # one by one, as a person presses a key
+        worker.process.wait(30)
+        sent = {e["uuid"] for e in watch.heard if e["type"] == "task-succeeded"}
+        acked = len(events) - left_in(line)
+
+        assert acked <= len(taken_by(line)), "acked, and never answered"
+        assert len(sent) <= acked
+        line.collector.down = None
+        visible_again(line)
+        line.work("-c", "4", pool=pool)
+        line.all_delivered(events)
+
+
+def left_in(line):
+    client = line.broker.client()
+    return client.llen("optimizely") + client.hlen("unacked")
+
+
+def taken_by(line):
+    """Requests that the endpoint has had so much time for that it may have answered."""
+    return [r for r in line.collector.received if time.monotonic() - r.at >= 5.0]
+
+
+def visible_again(line):
+    """As if the visibility timeout had passed, for what a worker that was killed held."""
+    client = line.broker.client()
+    for tag in client.hkeys("unacked"):
+        client.zadd("unacked_index", {tag: 1})
