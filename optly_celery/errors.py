@@ -99,7 +99,21 @@ class TransientDeliveryError(DeliveryError):
 
 
 class PermanentDeliveryError(DeliveryError):
-    """No further attempt would help."""
+    """No further attempt would help.
+
+    ``answer`` is what the endpoint said to it, cut to 2 kB: its words may quote the event, so
+    they are in nothing that is logged, and do not leave the process with the error.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, status: int | None = None, answer: str | None = None
+    ) -> None:
+        super().__init__(message, reason=reason, status=status)
+        self.answer = answer
+
+    def __reduce__(self) -> tuple[object, ...]:
+        made, args, state = super().__reduce__()
+        return made, args, {**state, "answer": None}  # type: ignore[dict-item]
 
 
 class DeadLetterError(OptlyCeleryError):

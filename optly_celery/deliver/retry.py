@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -11,6 +12,9 @@ from email.utils import parsedate_to_datetime
 
 _TRANSIENT = frozenset({408, 425, 429})
 _SPLITTABLE = frozenset({400, 413, 422})
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")  # no sign, no exponent, no inf, no nan
+_LONGEST_S = 999_999_999.0
 
 
 class Verdict(enum.Enum):
@@ -22,10 +26,14 @@ class Verdict(enum.Enum):
 
 
 def verdict(status: int) -> Verdict:
-    """Judge an answer: 2xx delivered; 408, 425, 429 and 5xx transient; the rest permanent."""
+    """Judge an answer: 2xx delivered; 408, 425, 429 and 5xx transient; other 3xx, 4xx permanent.
+
+    101 is no answer to a POST, and 600 and more is none at all: transient, as a 5xx is (RFC 9110,
+    section 15).
+    """
     if 200 <= status < 300:
         return Verdict.DELIVERED
-    if status in _TRANSIENT or 500 <= status < 600:
+    if status in _TRANSIENT or not 300 <= status < 500:
         return Verdict.TRANSIENT
     return Verdict.PERMANENT
 
@@ -38,12 +46,12 @@ def is_splittable(status: int | None) -> bool:
 def retry_after_s(header: str | None, now: datetime) -> float | None:
     """Seconds from ``now`` that a ``Retry-After`` header asks for, or None without a usable one.
 
-    Both forms of RFC 9110, section 10.2.3: whole seconds and an HTTP date. A date in the past
-    means 0.
+    Both forms of RFC 9110, section 10.2.3: seconds, here with a fraction as well, as some write
+    them, and an HTTP date. A date in the past means 0.
     """
-    text = (header or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
+    text = (header or "").strip(" \t")
+    if _SECONDS.fullmatch(text):
+        return min(float(text), _LONGEST_S)
     try:
         when = parsedate_to_datetime(text)
     except (TypeError, ValueError, OverflowError, IndexError):

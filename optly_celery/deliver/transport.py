@@ -7,20 +7,26 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from ..errors import PermanentDeliveryError, TransientDeliveryError
 from ..event.event import Event
+from ..host.greenlets import limited
+from .connection import Exchange, timed
 from .retry import Verdict, retry_after_s, verdict
 
 STRICT_HEADER = "X-Optimizely-Strict"
 
 _MOST_REQUESTS = 64  # a url and its headers are the SDK's, so there are one or two
-_MAX_ANSWER_BYTES = 65_536  # an answer is empty or one line; more would be somebody's mistake
+_MOST_BODY_BYTES = 65_536  # an answer is empty or one line; more would be somebody's mistake
+_CHUNK_BYTES = 8_192
+MOST_ANSWER_BYTES = 2_000
+"""How much of a refusal's words is kept."""
 
 
 class Transport:
@@ -37,17 +43,19 @@ class Transport:
         *,
         allowed_hosts: tuple[str, ...],
         timeout_s: tuple[float, float],
+        deadline_s: float | None = None,
         url_override: str | None = None,
         strict: bool = False,
         user_agent: str = "optly_celery",
     ) -> None:
         self._allowed_hosts = frozenset(allowed_hosts)
         self._timeout_s = timeout_s
+        self._deadline_s = sum(timeout_s) if deadline_s is None else deadline_s
         self._url_override = url_override
         self._headers = {"User-Agent": user_agent}
         if strict:
             self._headers[STRICT_HEADER] = "true"
-        self._idle: deque[requests.Session] = deque()
+        self._idle: deque[_Session] = deque()
         self._environment: dict[str, Mapping[str, Any]] = {}
         self._requests: dict[object, requests.PreparedRequest] = {}
 
@@ -63,32 +71,28 @@ class Transport:
         try:
             session = self._idle.pop()
         except IndexError:
-            session = _new_session()
+            session = _Session()
+        exchange = session.exchange
         try:
-            status, retry_after = self._send(session, request)
-        except OSError as exc:
+            with limited(self._deadline_s):
+                exchange.begin(self._deadline_s)
+                answer = self._send(session, request)
+        except (OSError, HTTPError) as exc:
             # What requests raises, and what it lets through: a certificate bundle that is not
             # there. Not chained: the messages quote the URL, and a GET's holds the event.
             session.close()
+            reason = "timeout" if exchange.is_over() else _reason(exc)
             raise TransientDeliveryError(
-                f"{event.summary}: {_describe(exc)}", reason=_reason(exc)
+                f"{event.summary}: {_describe(exc)}", reason=reason
             ) from None
         except BaseException:
             session.close()
             raise
-        self._idle.append(session)
-        meaning = verdict(status)
-        if meaning is Verdict.DELIVERED:
-            return
-        message, reason = f"{event.summary}: HTTP {status}", f"http_{status}"
-        if meaning is Verdict.TRANSIENT:
-            raise TransientDeliveryError(
-                message,
-                reason=reason,
-                status=status,
-                retry_after_s=retry_after_s(retry_after, datetime.now(timezone.utc)),
-            )
-        raise PermanentDeliveryError(message, reason=reason, status=status)
+        if exchange.left_over or answer.status < 200:
+            session.close()  # or the next event would read what was meant for this one
+        else:
+            self._idle.append(session)
+        _judge(event, answer)
 
     def close(self) -> None:
         """Close idle connections; a later `post` opens new ones."""
@@ -141,24 +145,26 @@ class Transport:
                 )
         return prepared
 
-    def _send(
-        self, session: requests.Session, request: requests.PreparedRequest
-    ) -> tuple[int, str | None]:
+    def _send(self, session: _Session, request: requests.PreparedRequest) -> _Answer:
         # The adapter, not the session: what the session adds is redirects, cookies and hooks.
         url = request.url or ""
         response = session.get_adapter(url).send(
             request, timeout=self._timeout_s, **self._environment_of(session, url)
         )
-        with contextlib.closing(response):
-            # The status has been read, so it stands, whatever becomes of the body; reading the
-            # body gives the connection back for the next call.
-            with contextlib.suppress(requests.RequestException):
-                taken = 0
-                for chunk in response.iter_content(_MAX_ANSWER_BYTES):
+        raw, body, taken = response.raw, b"", 0
+        with contextlib.closing(raw):
+            # The status has been read, so it stands, whatever becomes of the body. Only a
+            # connection whose answer was read to its end is given back for the next call.
+            with contextlib.suppress(OSError, HTTPError):
+                # As it came: nothing that was asked for is compressed.
+                for chunk in raw.stream(_CHUNK_BYTES, decode_content=False):
+                    body += chunk[: MOST_ANSWER_BYTES - len(body)]
                     taken += len(chunk)
-                    if taken > _MAX_ANSWER_BYTES:
+                    if taken > _MOST_BODY_BYTES:
                         break
-            return response.status_code, response.headers.get("Retry-After")
+                else:
+                    raw.release_conn()
+            return _Answer(response.status_code, response.headers.get("Retry-After"), body)
 
     def _environment_of(self, session: requests.Session, url: str) -> Mapping[str, Any]:
         """Proxies and certificates for a URL's host, looked up once: it costs 100 µs."""
@@ -173,24 +179,70 @@ class Transport:
         return known
 
 
+class _Answer(NamedTuple):
+    status: int
+    retry_after: str | None
+    body: bytes
+
+
 class _Session(requests.Session):
-    """Follows no redirect, and so does not look at where one points to either."""
+    """One call at a time, over connections that belong to its exchange."""
 
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests' own
-        return None
-
-
-def _new_session() -> requests.Session:
-    session = _Session()
-    # No retries below: only the retry policy decides on another attempt.
-    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=1, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    return session
+    def __init__(self) -> None:
+        super().__init__()
+        self.exchange = Exchange()
+        adapter = _Adapter(self.exchange)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
 
 
-def _reason(exc: OSError) -> str:
+class _Adapter(HTTPAdapter):
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        # No retries below: only the retry policy decides on another attempt.
+        super().__init__(pool_connections=2, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._time(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if is_new:
+            self._time(manager)
+        return manager
+
+    def _time(self, manager: Any) -> None:
+        manager.pool_classes_by_scheme = {
+            scheme: timed(pool, self._exchange)
+            for scheme, pool in manager.pool_classes_by_scheme.items()
+        }
+
+
+def _judge(event: Event, answer: _Answer) -> None:
+    """Return if the answer means that the event was taken; raise what it means otherwise."""
+    meaning = verdict(answer.status)
+    if meaning is Verdict.DELIVERED:
+        return
+    message, reason = f"{event.summary}: HTTP {answer.status}", f"http_{answer.status}"
+    if meaning is Verdict.TRANSIENT:
+        raise TransientDeliveryError(
+            message,
+            reason=reason,
+            status=answer.status,
+            retry_after_s=retry_after_s(answer.retry_after, datetime.now(timezone.utc)),
+        )
+    raise PermanentDeliveryError(
+        message,
+        reason=reason,
+        status=answer.status,
+        answer=answer.body.decode(errors="replace") or None,
+    )
+
+
+def _reason(exc: Exception) -> str:
     if isinstance(exc, requests.Timeout):
         return "timeout"
     if isinstance(exc, requests.RequestException) and not isinstance(exc, requests.ConnectionError):
