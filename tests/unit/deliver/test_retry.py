@@ -96,8 +96,8 @@ def test_retry_after_is_read_in_seconds_and_as_a_date(header, wait_s):
         "1.5 seconds",
         "PT3.5S",
         "3.5; 4",
-        "٣.٥",
-        "3٫5",
+        "\u0663.\u0665",
+        "3\u066b5",
         "\u00a03.5",
         "3.5\n4",
         "٣",  # a digit, but not of HTTP
