@@ -72,6 +72,8 @@ class OutboxError(_WithReason, OptlyCeleryError):
 class DeliveryError(_WithReason, OptlyCeleryError):
     """One attempt did not deliver; ``status`` is the HTTP status, if there was an answer."""
 
+    answer: str | None = None
+
     def __init__(self, message: str, *, reason: str, status: int | None = None) -> None:
         super().__init__(message, reason=reason)
         self.status = status
@@ -81,7 +83,8 @@ class TransientDeliveryError(DeliveryError):
     """Worth another attempt.
 
     ``retry_after_s`` is what the endpoint asked for, in seconds from now; ``retry_in_s`` is what
-    the retry policy decided, and is set only once it has.
+    the retry policy decided, and is set only once it has. Where it does not ``spend`` an attempt
+    nothing has failed: the worker did not get any further.
     """
 
     def __init__(
@@ -92,10 +95,12 @@ class TransientDeliveryError(DeliveryError):
         status: int | None = None,
         retry_after_s: float | None = None,
         retry_in_s: float | None = None,
+        spends: bool = True,
     ) -> None:
         super().__init__(message, reason=reason, status=status)
         self.retry_after_s = retry_after_s
         self.retry_in_s = retry_in_s
+        self.spends = spends
 
 
 class PermanentDeliveryError(DeliveryError):

@@ -24,8 +24,15 @@ from .errors import (
     TransientDeliveryError,
 )
 from .event.event import Event
-from .names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
+from .names import (
+    DELIVER_TASK,
+    ENQUEUED_AT_HEADER,
+    PARTS_HEADER,
+    RECEIVED_AT_HEADER,
+    REFUSED_HEADER,
+)
 from .worker import start
+from .worker.ending import interruption
 from .worker.request import GiveBack
 from .worker.task import DeliverTask
 from .worker.tuning.eta_limit import EtaLimit
@@ -80,14 +87,16 @@ def deliver(
         # The retry carries what is left, not what has been delivered or kept.
         rest = outcome.rest
         self.request.update(
-            args=[url, verb, rest.wire_params], argsrepr=rest.summary, **{REFUSED_HEADER: refused}
-        )
+            args=[url, verb, rest.wire_params], argsrepr=rest.summary,
+            **{REFUSED_HEADER: refused, PARTS_HEADER: list(outcome.parts)},
+        )  # fmt: skip
         raise TransientDeliveryError(
             str(outcome.error),
             reason=outcome.error.reason,
             status=outcome.error.status,
             retry_after_s=outcome.error.retry_after_s,
             retry_in_s=outcome.retry_in_s,
+            spends=outcome.error.spends,
         )
     if outcome.refused:
         last = outcome.refused[-1]
@@ -110,8 +119,9 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
         number=task.request.retries + 1,
         first_at=first_at,
         age_s=time.time() - first_at,
+        parts=_sizes(task.request.get(PARTS_HEADER)),
     )
-    dead = runtime.dead_letters
+    dead, received_at = runtime.dead_letters, task.request.get(RECEIVED_AT_HEADER)
 
     def end(event: Event, reason: str) -> PermanentDeliveryError:
         dead.keep(attempt.kept(event, reason))
@@ -124,8 +134,10 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
         return Outcome(refused=(end(Event.raw(url, params, verb, headers), exc.reason),))
     try:
         return attempt_delivery(
-            event, attempt, via=runtime.transport, policy=runtime.policy, dead=dead
-        )
+            event, attempt, via=runtime.transport, policy=runtime.policy, dead=dead,
+            # In line there is no other attempt, and no broker that waits.
+            interrupted=None if task.request.is_eager else interruption(runtime, received_at),
+        )  # fmt: skip
     except SoftTimeLimitExceeded:
         late = TransientDeliveryError(f"{event.summary}: soft time limit", reason="time_limit")
         return Outcome(event, runtime.policy.backoff_s(attempt.number), late)
@@ -135,6 +147,10 @@ def _attempt(task: DeliverTask, url: Any, verb: Any, params: Any, headers: Any) 
         # A fault of this package must not cost the event: Celery acks a task that raised.
         logger.exception("unexpected error: %s", event.summary)
         return Outcome(refused=(end(event, "unexpected_error"),))
+
+
+def _sizes(header: object) -> tuple[int, ...]:
+    return tuple(header) if isinstance(header, list) else ()
 
 
 @worker_init.connect(weak=False)  # type: ignore[untyped-decorator, unused-ignore]

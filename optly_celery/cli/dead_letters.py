@@ -12,11 +12,12 @@ from typing import Any, NoReturn
 
 import click
 
-from ..dead_letters.letter import ALL, DeadLetter, Fate
+from ..dead_letters.letter import ALL, PERSONAL, DeadLetter, Fate
 from ..dead_letters.replay import replay
 from ..errors import DeadLetterError, PublishError
 from ..runtime.runtime import Runtime
 from ..status.verdict import counted
+from ..testing.schema import faults_of
 from .choice import FILTERS, by_reason, filter_of
 from .chosen_app import chosen_runtime
 from .exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE, Failure
@@ -26,6 +27,7 @@ _ROW = (
     "{0.id:<16}  {0.last_at:%Y-%m-%d %H:%M:%S}  {0.reason:<22}  {status:>6}  {0.attempts:>8}  "
     "{0.summary}"
 )
+_MOST_FAULTS = 20
 _TOLD = {
     Fate.GONE: "had left the store meanwhile.",
     Fate.BUSY: "kept, being in the hands of another replay: see in a minute whether any remain.",
@@ -66,17 +68,30 @@ def list_(*, as_json: bool, limit: int | None, **filtered: Any) -> None:
 
 @dead_letters.command(params=[_JSON])
 @click.argument("letter_id", metavar="ID")
-@click.option("--show-payload", is_flag=True, help="Show the event too, which is personal data.")
-def show(*, letter_id: str, show_payload: bool, as_json: bool) -> None:
+@click.option(
+    "--show-payload", is_flag=True,
+    help="Show the endpoint's words and the event too, which are personal data.",
+)  # fmt: skip
+@click.option(
+    "--explain", is_flag=True, help="Say which fields the Event API's schema refuses, and why."
+)
+def show(*, letter_id: str, show_payload: bool, explain: bool, as_json: bool) -> None:
     """Show one dead letter."""
-    facts = chosen_runtime().dead_letters.show(letter_id).as_dict()
+    letter = chosen_runtime().dead_letters.show(letter_id)
+    facts = letter.as_dict()
     if not show_payload:
-        del facts["event"]
+        for name in PERSONAL:
+            del facts[name]
+    if explain:
+        facts["refused"] = list(faults_of(letter.event.params))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
     for name, value in facts.items():
-        shown = json.dumps(value, indent=2) if name == "event" else value
+        if name == "refused":
+            _print_faults(value)
+            continue
+        shown = json.dumps(value, indent=2) if name in PERSONAL and value is not None else value
         click.echo(f"{name:<10}{'-' if shown is None else shown}")
 
 
@@ -176,6 +191,15 @@ def _tell(seen: Counter[Fate], missing: list[str]) -> None:
     for fate, text in _TOLD.items():
         if seen[fate]:
             click.echo(f"{counted(seen[fate])} {text}", err=True)
+
+
+def _print_faults(faults: list[str]) -> None:
+    if not faults:
+        click.echo("refused   nothing by the Event API's schema: the reason is elsewhere")
+    for number, fault in enumerate(faults[:_MOST_FAULTS]):
+        click.echo(f"{'' if number else 'refused':<10}{fault}")
+    if len(faults) > _MOST_FAULTS:
+        click.echo(f"{'':<10}and {len(faults) - _MOST_FAULTS:,} more")
 
 
 def _print_array(letters: Iterable[DeadLetter]) -> None:

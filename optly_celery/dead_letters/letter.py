@@ -23,7 +23,8 @@ class Kept:
 
     ``error`` is the last attempt's own reason, where that is another than the ``reason`` to keep
     it; ``attempts`` counts from 1, with 0 for what was never tried; ``first_at`` is when it was
-    first enqueued, in seconds since the epoch.
+    first enqueued, in seconds since the epoch; ``answer`` is what the endpoint said to it, which
+    may quote it.
     """
 
     event: Event
@@ -33,6 +34,7 @@ class Kept:
     first_at: float
     error: str | None = None
     status: int | None = None
+    answer: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,18 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class WholeLetter(DeadLetter):
-    """A letter with its event; ``repr`` leaves that out."""
+    """A letter with its event and the endpoint's words of refusal; ``repr`` leaves both out."""
 
     event: Event = field(repr=False)
+    answer: str | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """As `DeadLetter.as_dict`, with the event."""
-        return super().as_dict() | {"event": event_dict(self.event)}
+        """As `DeadLetter.as_dict`, with what is personal data: `PERSONAL`."""
+        return super().as_dict() | {"event": event_dict(self.event), "answer": self.answer}
+
+
+PERSONAL = ("answer", "event")
+"""What is to be shown of a letter only to who asked for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +132,7 @@ def id_of(kept: Kept) -> str:
 def letter_text(kept: Kept, last_at: float) -> str:
     """What is known about an event that is kept; times are seconds since the epoch."""
     known = {**vars(kept), "last_at": last_at, "summary": kept.event.summary}
-    del known["event"]
+    del known["event"], known["answer"]
     return json.dumps(known | {"error": kept.reason if kept.error is None else kept.error})
 
 
@@ -151,9 +158,9 @@ def letter_of(letter_id: str, text: str | bytes) -> DeadLetter:
         return DeadLetter(letter_id, "", "unreadable", "unreadable", None, 0, _EPOCH, _EPOCH, "?")
 
 
-def event_text(event: Event) -> str:
-    """The event, unchanged."""
-    return json.dumps(event_dict(event))
+def event_text(event: Event, answer: str | None = None) -> str:
+    """The event, unchanged, and beside it the endpoint's words, which may quote it."""
+    return json.dumps(event_dict(event) | ({} if answer is None else {"answer": answer}))
 
 
 def event_from(text: str | bytes) -> Event:
@@ -163,6 +170,15 @@ def event_from(text: str | bytes) -> Event:
         return Event.raw(parts["url"], parts["params"], parts["verb"], parts["headers"])
     except (ValueError, LookupError, TypeError):
         return Event.raw(None, None, None, None)
+
+
+def answer_from(text: str | bytes) -> str | None:
+    """The endpoint's words that `event_text` wrote, if any; older letters have none."""
+    try:
+        answer = json.loads(text).get("answer")
+    except (ValueError, AttributeError):
+        return None
+    return answer if isinstance(answer, str) else None
 
 
 def _instant(seconds: float) -> datetime:

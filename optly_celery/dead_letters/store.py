@@ -28,6 +28,7 @@ from .letter import (
     Filter,
     Kept,
     WholeLetter,
+    answer_from,
     event_from,
     event_text,
     id_of,
@@ -107,7 +108,7 @@ class DeadLetters:
         text = letter_text(kept, now)
         with self._asking():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.hset(self._events, letter_id, event_text(kept.event))
+            pipe.hset(self._events, letter_id, event_text(kept.event, kept.answer))
             pipe.hset(self._facts, letter_id, text)
             pipe.zadd(self._times, {letter_id: now})
             pipe.execute()
@@ -158,7 +159,7 @@ class DeadLetters:
             text = cast("bytes | None", self._redis.hget(self._events, letter_id))
         for letter in self.pick([letter_id]):
             if text is not None:
-                return WholeLetter(**vars(letter), event=event_from(text))
+                return WholeLetter(**vars(letter), event=event_from(text), answer=answer_from(text))
         raise NoSuchDeadLetterError(
             f"no dead letter has the id {letter_id}: "
             "mistyped, or replayed, purged or removed for its age"

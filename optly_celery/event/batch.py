@@ -25,6 +25,22 @@ def split(event: Event) -> tuple[Event, Event]:
     return _with_visitors(event, visitors[:middle]), _with_visitors(event, visitors[middle:])
 
 
+def cut(event: Event, sizes: Sequence[int]) -> list[Event]:
+    """The event in parts of so many visitors each; whole where the sizes are not those of it.
+
+    They may have come from anywhere.
+    """
+    visitors = event.visitors
+    fit = all(type(size) is int and size > 0 for size in sizes)
+    if len(sizes) < 2 or not fit or sum(sizes) != len(visitors):
+        return [event]
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(_with_visitors(event, visitors[start : start + size]))
+        start += size
+    return parts
+
+
 def join(parts: Sequence[Event]) -> Event:
     """Put parts that came of one event together again, in the given order."""
     if len(parts) == 1:

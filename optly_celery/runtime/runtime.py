@@ -17,13 +17,14 @@ from ..enqueue.publisher import Publisher
 from ..enqueue.store import Store, directory_for
 from ..errors import OutboxError, SettingsError
 from ..host.uwsgi import threads_run
-from ..settings.settings import Settings
+from ..settings.settings import Settings, visibility_timeout_s
 from ..version import __version__
 from .counters import Counters
 
 logger = logging.getLogger(__name__)
 
 _RELAY_TIMEOUT_S = 5.0
+_USUAL_VISIBILITY_TIMEOUT_S = 360.0
 _T = TypeVar("_T")
 _LOCK = "_once_lock"
 
@@ -164,10 +165,30 @@ class Runtime:
         return Transport(
             allowed_hosts=settings.allowed_hosts,
             timeout_s=settings.request_timeout,
+            deadline_s=self.longest_post_s,
             url_override=settings.url_override,
             strict=settings.strict,
             user_agent=f"optly_celery/{__version__}",
         )
+
+    @lazy
+    def visibility_timeout_s(self) -> float | None:
+        """How long the broker waits for an ack; None where it does not give up."""
+        return visibility_timeout_s(self.app.conf)
+
+    @lazy
+    def longest_task_s(self) -> float:
+        """How long one task may take: half of what the broker waits.
+
+        The other half is for waiting in the worker, behind another such task.
+        """
+        known = self.visibility_timeout_s
+        return (_USUAL_VISIBILITY_TIMEOUT_S if known is None else known) / 2
+
+    @lazy
+    def longest_post_s(self) -> float:
+        """How long one POST may take; never more than its task."""
+        return min(self.settings.longest_post_s, self.longest_task_s)
 
     @lazy
     def policy(self) -> RetryPolicy:

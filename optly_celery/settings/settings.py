@@ -21,6 +21,7 @@ from .values import (
     flag,
     hosts,
     one_of,
+    optional,
     redis_url,
     seconds,
     size,
@@ -57,6 +58,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = _setting((US_HOST, EU_HOST), hosts)
     url_override: str | None = _setting(None, web_url, secret=True)
     request_timeout: tuple[float, float] = _setting((3.05, 10.0), timeouts)
+    request_deadline: float | None = _setting(None, optional(seconds(0.01)))
     max_retries: int = _setting(300, count)
     retry_backoff: float = _setting(1.0, seconds(0.01))
     retry_backoff_max: float = _setting(300.0, seconds(0.01))
@@ -94,33 +96,60 @@ class Settings:
         _refuse_unread(conf)
         found = {f.name: conf.get(PREFIX + f.name) for f in fields(cls)}
         settings = cls(**{name: value for name, value in found.items() if value is not None})
-        broker = conf.broker_url
-        broker = broker[0] if isinstance(broker, (list, tuple)) else str(broker or "")
-        if is_redis_url(broker):
-            options = conf.broker_transport_options or {}
-            timeout_s = options.get("visibility_timeout", _DEFAULT_VISIBILITY_TIMEOUT_S)
-            settings.check_visibility_timeout(
-                seconds(0)("visibility_timeout in broker_transport_options", timeout_s)
-            )
+        timeout_s = visibility_timeout_s(conf)
+        if timeout_s is not None:
+            settings.check_visibility_timeout(timeout_s)
             if settings.dead_letter_url is None:
-                object.__setattr__(settings, "dead_letter_url", broker.split(";")[0])
+                object.__setattr__(settings, "dead_letter_url", _broker(conf).split(";")[0])
         return settings
 
+    @property
+    def longest_post_s(self) -> float:
+        """How long one POST may take, from looking for a connection to the end of the answer."""
+        given = self.request_deadline
+        return sum(self.request_timeout) if given is None else given
+
     def check_visibility_timeout(self, visibility_timeout_s: float) -> None:
-        """Refuse a backoff during which Redis would hand the message out a second time.
+        """Refuse a backoff, or a POST, during which Redis would hand the message out again.
 
         Raises:
-            SettingsError: the longest backoff and the longest attempt together reach it.
+            SettingsError: the longest backoff and the longest POST together reach it, or a POST
+                may take more than half of it.
         """
-        longest_s = self.retry_backoff_max + sum(self.request_timeout)
-        if longest_s >= visibility_timeout_s:
+        named = "optly_request_deadline" if self.request_deadline else "optly_request_timeout"
+        if self.retry_backoff_max + self.longest_post_s >= visibility_timeout_s:
             raise SettingsError(
                 f"optly_retry_backoff_max ({self.retry_backoff_max:g} s) and "
-                f"optly_request_timeout ({sum(self.request_timeout):g} s) together reach the "
+                f"{named} ({self.longest_post_s:g} s) together reach the "
                 f"broker's visibility_timeout ({visibility_timeout_s:g} s), so Redis would hand "
                 "waiting events out again: lower the backoff, or raise visibility_timeout in "
                 "broker_transport_options"
             )
+        if self.request_deadline is not None and self.request_deadline > visibility_timeout_s / 2:
+            raise SettingsError(
+                f"optly_request_deadline ({self.request_deadline:g} s) is more than half of the "
+                f"broker's visibility_timeout ({visibility_timeout_s:g} s), within which a task "
+                "has to end, or Redis would hand its event out again: lower it, or raise "
+                "visibility_timeout in broker_transport_options"
+            )
+
+
+def visibility_timeout_s(conf: Any) -> float | None:
+    """How long the broker of a Celery app's configuration waits for an ack; None if for ever.
+
+    Raises:
+        SettingsError: it is no number.
+    """
+    if not is_redis_url(_broker(conf)):
+        return None
+    options = conf.broker_transport_options or {}
+    timeout_s = options.get("visibility_timeout", _DEFAULT_VISIBILITY_TIMEOUT_S)
+    return seconds(0)("visibility_timeout in broker_transport_options", timeout_s)
+
+
+def _broker(conf: Any) -> str:
+    broker = conf.broker_url
+    return str(broker[0]) if isinstance(broker, (list, tuple)) else str(broker or "")
 
 
 def is_redis_url(url: str) -> bool:

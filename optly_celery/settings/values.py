@@ -38,7 +38,8 @@ def _check(read: Callable[[object], _T | None], allowed: str) -> Check[_T]:
     return check
 
 
-def _optional(check: Check[_T]) -> Check[_T | None]:
+def optional(check: Check[_T]) -> Check[_T | None]:
+    """Make a check that also takes None, or no text, for "not set"."""
     return lambda key, value: None if value is None or value == "" else check(key, value)
 
 
@@ -93,8 +94,8 @@ text = _check(lambda value: _text(value) or None, "a name is allowed")
 count = _check(lambda value: _whole(value, 0), "a whole number from 0 is allowed")
 timeouts = _check(_timeouts, "seconds above 0 are allowed, one number or (connect, read)")
 hosts = _check(_hosts, f"host names without scheme, port or path are allowed, such as {US_HOST!r}")
-web_url = _optional(_check(_web_url, "an http:// or https:// URL is allowed"))
-directory = _optional(
+web_url = optional(_check(_web_url, "an http:// or https:// URL is allowed"))
+directory = optional(
     _check(
         lambda value: str(value) if isinstance(value, (str, PathLike)) else None,
         "the path of a directory is allowed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import time
 from typing import Any
 
 from billiard import einfo
@@ -14,6 +15,7 @@ from celery.worker.request import Request
 
 from ..errors import PermanentDeliveryError, forget_frames
 from ..event.summary import is_summary
+from ..names import RECEIVED_AT_HEADER
 from .message import summary, url_of
 from .parts import Parts
 from .pause.policy import Ended, how_ended
@@ -67,10 +69,12 @@ class DiscreetRequest(Request):  # type: ignore[misc]
     ) -> None:  # fmt: skip
         payload = body if decoded else message.payload
         headers = message.headers if headers is None else headers
-        if not is_summary(headers.get("argsrepr")):  # another program's, or one sent by name
-            headers = {**headers, "argsrepr": summary(payload)}
-        if headers.get("kwargsrepr") != "{}":
-            headers = {**headers, "kwargsrepr": "{}"}
+        shown = headers.get("argsrepr")
+        if not is_summary(shown):  # another program's, or one sent by name
+            shown = summary(payload)
+        headers = {
+            **headers, "argsrepr": shown, "kwargsrepr": "{}", RECEIVED_AT_HEADER: time.monotonic(),
+        }  # fmt: skip
         super().__init__(message, headers=headers, body=body, decoded=decoded, **options)
         self.url = url_of(payload)
 

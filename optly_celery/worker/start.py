@@ -11,6 +11,7 @@ from celery import bootsteps
 
 from ..errors import SettingsError
 from ..runtime.process import runtime_of
+from . import ending
 from .borrowed import FEATURES, PAUSE, RECEIPT, UNREADABLE, missing
 from .parts import parts_of
 from .receive import origin, unfold
@@ -30,6 +31,7 @@ def prepare(app: Any, *, tuning: Iterable[type] = ()) -> None:
     try:
         runtime = runtime_of(app)
         runtime.dead_letters  # noqa: B018 - built, and so checked
+        ending.watch()
         app.steps["consumer"].update((DeliverStep, *tuning))
         if RECEIPT not in missing():
             from .receive import transport  # noqa: PLC0415 - it could not even be imported

@@ -21,7 +21,7 @@ from celery.worker.control import inspect_command
 from ..broker_errors import in_words
 from ..errors import TransientDeliveryError
 from ..event.summary import is_summary
-from ..names import ENQUEUED_AT_HEADER, PAUSES_COMMAND, REFUSED_HEADER
+from ..names import ENQUEUED_AT_HEADER, PARTS_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
 from ..runtime.runtime import Runtime
 from .borrowed import REQUEST
@@ -133,6 +133,10 @@ class DeliverTask(Task):  # type: ignore[misc]
             ENQUEUED_AT_HEADER: self.enqueued_at(),
             REFUSED_HEADER: self.request.get(REFUSED_HEADER, 0),
         }
+        if parts := self.request.get(PARTS_HEADER):
+            options["headers"][PARTS_HEADER] = parts
+        if isinstance(exc, TransientDeliveryError) and not exc.spends:
+            self.request.update(retries=self.request.retries - 1)  # Celery adds one
         try:
             with self._publishing:
                 return super().retry(*args, exc=exc, countdown=countdown, **options)

@@ -22,7 +22,7 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
 from ...celery_app import current_app
-from ...dead_letters.letter import Fate, Filter, event_dict
+from ...dead_letters.letter import PERSONAL, Fate, Filter, event_dict
 from ...dead_letters.replay import replay
 from ...errors import DeadLetterError, PublishError, SettingsError
 from ...runtime.process import runtime_of
@@ -87,7 +87,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
         )  # fmt: skip
 
     def letter_view(self, request: Any, letter_id: str) -> Any:
-        """One letter; its event only with the permission for that."""
+        """One letter; its event and the endpoint's words only with the permission for that."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
@@ -96,13 +96,17 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
             messages.error(request, f"{exc}.")
             return HttpResponseRedirect(reverse(_LIST, current_app=self.admin_site.name))
         facts = letter.as_dict()
-        del facts["event"]
-        event = None
+        for name in PERSONAL:
+            del facts[name]
+        event = answer = None
         if request.user.has_perm("optly_celery.view_deadletter_event"):
             event = json.dumps(event_dict(letter.event), indent=2, ensure_ascii=False)
+            answer = letter.answer
             # Personal data: who looked is worth a line.
             logger.info("dead letter %s was looked into by user %s", letter_id, request.user.pk)
-        return self._page(request, f"Dead letter {letter_id}", "one", facts=facts, event=event)
+        return self._page(
+            request, f"Dead letter {letter_id}", "one", facts=facts, event=event, answer=answer
+        )
 
     def act_view(self, request: Any) -> Any:
         """Ask, and if the answer has come, replay or purge."""

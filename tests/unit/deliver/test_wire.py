@@ -190,9 +190,9 @@ def test_the_next_event_gets_its_own_answer(script, expected):
 
 PIECES = st.sampled_from(
     [
-        TAKEN, AWAY, REFUSED, CHUNKED, CONTINUE, HINTS, b"HTTP/1.1 ", b"HTTP/1.0 ", b"HTTP/", b"204",
-        b"103", b"101", b"200 OK", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b"0",
-        b"-1", b"2\r\nok\r\n", b"0\r\n\r\n", b"Content-Length: ", b"Transfer-Encoding: chunked",
+        TAKEN, AWAY, REFUSED, CHUNKED, CONTINUE, HINTS, b"HTTP/1.1 ", b"HTTP/1.0 ", b"HTTP/",
+        b"204", b"103", b"101", b"200 OK", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b":", b";",
+        b"0", b"-1", b"2\r\nok\r\n", b"0\r\n\r\n", b"Content-Length: ", b"Transfer-Encoding: chunked",
         b"Connection: close", b"Content-Encoding: gzip", b"\0", b"\xff", b"x" * 100,
     ]
 )  # fmt: skip
