@@ -14,7 +14,7 @@ import click
 
 from ..dead_letters.letter import ALL, PERSONAL, DeadLetter, Fate
 from ..dead_letters.replay import replay
-from ..errors import DeadLetterError, PublishError
+from ..errors import DeadLetterError, PublishError, SettingsError
 from ..runtime.runtime import Runtime
 from ..status.verdict import counted
 from ..testing.schema import faults_of
@@ -83,7 +83,10 @@ def show(*, letter_id: str, show_payload: bool, explain: bool, as_json: bool) ->
         for name in PERSONAL:
             del facts[name]
     if explain:
-        facts["refused"] = list(faults_of(letter.event.params))
+        try:
+            facts["refused"] = list(faults_of(letter.event.params))
+        except SettingsError as exc:
+            raise Failure(f"{exc}.", FAILED) from None
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return

@@ -37,8 +37,9 @@ def faults_of(params: object) -> Iterator[str]:
         SettingsError: jsonschema is not installed.
     """
     found = _validator("an explanation").iter_errors(params)
-    for error in sorted(found, key=lambda e: [(isinstance(p, str), p) for p in e.absolute_path]):
-        yield f"{_path(error.absolute_path)}: {_why(error)}"
+    errors = sorted(found, key=lambda e: [(isinstance(p, str), p) for p in e.absolute_path])
+    # Each missing name is an error of its own.
+    yield from dict.fromkeys(f"{_path(e.absolute_path)}: {_why(e)}" for e in errors)
 
 
 def _validator(who: str, otherwise: str = "") -> Any:

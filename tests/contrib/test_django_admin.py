@@ -84,6 +84,20 @@ def test_an_event_is_shown_to_whoever_may_see_personal_data(visit, dead):
     assert "visitor of" in visit(VIEW, EVENT).get(f"{LIST}{letter_id}/").content.decode()
 
 
+def test_the_endpoint_s_words_are_shown_to_whoever_may_see_personal_data(visit, dead):
+    """They may quote the visitor; and they are text, whatever they look like."""
+    event = Event.of(US_URL, params_of(uuid="u-words"))
+    words = "<script>visitor of words</script>"
+    letter_id = dead.keep(kept(event, "t", reason="http_400", status=400, answer=words))
+
+    assert "visitor of" not in visit(VIEW).get(f"{LIST}{letter_id}/").content.decode()
+    browser = visit(VIEW, EVENT)
+    page = browser.get(f"{LIST}{letter_id}/").content.decode()
+    assert "&lt;script&gt;visitor of words&lt;/script&gt;" in page
+    assert "<script>visitor" not in page
+    assert "words" not in browser.get(LIST).content.decode()
+
+
 def test_without_permission_there_is_nothing_to_see(visit, dead):
     """Neither the list nor a letter whose address is known; a stranger is sent to log in."""
     browser = visit()

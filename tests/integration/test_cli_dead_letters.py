@@ -20,7 +20,7 @@ from optly_celery.runtime.process import runtime_of
 from ..commands import invoke
 from ..conftest import celery_app
 from ..letters import event_of, keep, kept, published_uuids, store
-from ..support import eventually, free_port
+from ..support import US_URL, eventually, free_port, params_of, visitor_of
 
 COMMAND = Path(sys.executable).with_name("optly-celery")
 
@@ -93,6 +93,78 @@ def test_personal_data_is_shown_when_asked_for(run, dead, as_json):
     assert "visitor-1" in whole.stdout
     if as_json:
         assert json.loads(whole.stdout)["event"]["params"] == event_of(1).params
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_an_endpoint_s_words_are_shown_with_the_payload(run, dead, as_json):
+    """They may quote it; and whatever they are, they do nothing to the terminal."""
+    words = "visitor-1 is\x1b[2J too long\r\n\u202e"
+    letter_id = dead.keep(kept(event_of(1), "t", answer=words))
+
+    for command in (["list", *as_json], ["show", letter_id, *as_json]):
+        assert "visitor-1" not in run(*command).output
+    shown = run("show", letter_id, "--show-payload", *as_json).stdout
+
+    assert "visitor-1 is\\u001b[2J too long\\r\\n\\u202e" in shown
+    assert "\x1b" not in shown
+    if as_json:
+        assert json.loads(shown)["answer"] == words
+
+
+def test_an_explanation_names_the_field_that_the_schema_refuses(run, dead):
+    """Of a batch, the visitor and the event as well; not what stands in it."""
+    event = batch(visitor_of("v-0", "u-0"), visitor_of("v-1", "u-1"))
+    event["visitors"][1]["snapshots"][0]["events"][0]["revenue"] = "visitor-1 paid"
+    letter_id = dead.keep(kept(Event.of(US_URL, event), "t"))
+
+    plain = run("show", letter_id, "--explain")
+    as_json = run("show", letter_id, "--explain", "--json")
+
+    fault = "visitors[1].snapshots[0].events[0].revenue: integer wanted, string found"
+    assert f"refused   {fault}\n" in plain.stdout
+    assert json.loads(as_json.stdout)["refused"] == [fault]
+    assert "visitor-1" not in plain.output + as_json.output
+
+
+def test_an_explanation_of_many_faults_is_not_a_flood(run, dead):
+    """The first twenty, and how many more; a machine gets them all."""
+    event = batch(*({"visitor_id": "v"} for _ in range(30)))
+    letter_id = dead.keep(kept(Event.of(US_URL, event), "t"))
+
+    lines = run("show", letter_id, "--explain").stdout.splitlines()
+
+    assert lines[-21].endswith("visitors[0]: snapshots missing")
+    assert lines[-1].strip() == "and 10 more"
+    assert len(json.loads(run("show", letter_id, "--explain", "--json").stdout)["refused"]) == 30
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Event.of(US_URL, params_of()), "nothing by the Event API's schema"),
+        (Event.raw(US_URL, None, "POST", None), "the whole: object wanted, null found"),
+        (Event.raw(None, "{", None, None), "the whole: object wanted, string found"),
+        (Event.raw(7, [1], None, None), "the whole: object wanted, array found"),
+    ],
+)
+def test_an_explanation_has_a_sentence_for_anything(run, dead, event, said):
+    """Also where the schema takes it, and where it is no event at all."""
+    letter_id = dead.keep(kept(event, "t"))
+
+    done = run("show", letter_id, "--explain")
+
+    assert (done.exit_code, said in done.stdout) == (OK, True)
+
+
+def test_an_explanation_needs_a_package_and_says_so(run, dead, monkeypatch):
+    """It comes with the extra for tests, not with every worker."""
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    letter_id = keep(dead, 1)
+
+    done = run("show", letter_id, "--explain")
+
+    assert done.exit_code == FAILED
+    assert "needs jsonschema: pip install 'optly-celery[testing]'" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["show"], ["replay", "--yes"], ["purge", "--yes"]])
@@ -326,3 +398,7 @@ def _ids(done):
 def _uuid(dead, letter_id):
     (visitor,) = dead.show(letter_id).event.visitors
     return visitor["snapshots"][0]["events"][0]["uuid"]
+
+
+def batch(*visitors):
+    return params_of() | {"visitors": list(visitors)}

@@ -29,6 +29,7 @@ RAISED = [
     TransientDeliveryError("HTTP 503", reason="http_503", status=503, retry_after_s=7.0),
     TransientDeliveryError("HTTP 503", reason="http_503", status=503, retry_in_s=2.5),
     PermanentDeliveryError("HTTP 400", reason="http_400", status=400),
+    TransientDeliveryError("shutdown", reason="shutdown", retry_in_s=0.0, spends=False),
     PermanentDeliveryError("not HTTPS", reason="not_https"),
     DeadLetterError("Redis did not take it"),
     NoSuchDeadLetterError("no dead letter has the id 1"),
@@ -56,6 +57,16 @@ def test_every_error_survives_the_way_out_of_a_worker_child(error, protocol):
     assert type(again) is type(error)
     assert str(again) == str(error)
     assert vars(again) == vars(error)
+
+
+def test_the_words_of_a_refusal_stay_in_their_process():
+    """They are kept by then, and what leaves a child is logged and shown."""
+    error = PermanentDeliveryError("HTTP 400", reason="http_400", status=400, answer="ann")
+
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+
+    assert (error.answer, again.answer) == ("ann", None)
+    assert "ann" not in repr(error) + str(error) + str(error.args)
 
 
 def test_a_retry_can_be_told_from_a_failure_by_type_alone():

@@ -54,7 +54,7 @@ def test_what_is_known_holds_no_personal_data():
 
 def test_repr_of_a_whole_letter_holds_no_personal_data():
     """It may end up in a log or a debugger's mail."""
-    whole = WholeLetter(**vars(letter()), event=event_of(1))
+    whole = WholeLetter(**vars(letter()), event=event_of(1), answer="visitor-1 is too long")
 
     assert "visitor-1" not in repr(whole)
     assert whole.as_dict()["event"]["params"] == event_of(1).params
@@ -67,6 +67,38 @@ def test_an_event_comes_back_byte_for_byte():
     after = letters.event_from(letters.event_text(before))
 
     assert (after, after.body) == (before, before.body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "",
+        "no",
+        "Zoë \U0001f600",
+        "\x1b[31mred\x1b[0m\r\n\0",
+        "\ud800",
+        "x" * 2000,
+        '{"url": 1}',
+    ],
+)
+def test_an_endpoint_s_words_come_back_as_they_were(answer):
+    """Beside the event, where personal data is; not among the facts, which are listed."""
+    one = kept(event_of(1), "t", answer=answer)
+
+    text = letters.event_text(one.event, one.answer)
+
+    assert (letters.event_from(text), letters.answer_from(text)) == (one.event, answer)
+    assert "answer" not in letters.letter_text(one, LAST_AT)
+    assert letters.id_of(one) == letters.id_of(kept(event_of(1), "t"))
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"7", b"null", b"{}", b'{"answer": 7}', b'{"answer": ["no"]}', b"\xff"]
+)
+def test_a_letter_without_words_is_one_all_the_same(text):
+    """As those of older versions are, and damaged ones."""
+    assert letters.answer_from(text) is None
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1e300, 1e300])

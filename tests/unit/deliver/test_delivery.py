@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from optly_celery.deliver.retry import RetryPolicy, Verdict, verdict
 from optly_celery.errors import DeadLetterError, PermanentDeliveryError, TransientDeliveryError
 from optly_celery.event.batch import join
 from optly_celery.event.event import Event
+from optly_celery.worker.pause.policy import Ended, how_ended
 
 from ...support import US_URL, params_of
 
@@ -275,19 +278,116 @@ def test_an_outcome_holds_no_frames(kind, number, fails):
         error = error.__cause__
 
 
+def test_what_is_interrupted_is_the_rest_and_has_failed_at_nothing():
+    """It is published again at once, spends no attempt, and splitting will go on where it was."""
+    via = ScriptedTransport(guilty=["v5"])
+
+    outcome = _deliver(_event(8), via, MemoryDeadLetters(), interrupted=_after(3))
+
+    # 8 refused; 0-3 delivered; 4-7 refused.
+    assert via.delivered == ["v0", "v1", "v2", "v3"]
+    assert _names(outcome.rest) == ["v4", "v5", "v6", "v7"]
+    assert (outcome.retry_in_s, outcome.parts, outcome.refused) == (0.0, (2, 2), ())
+    assert (outcome.error.reason, outcome.error.spends) == ("why", False)
+    assert (outcome.error.status, how_ended(outcome.error)) == (None, Ended.NOT_TRIED)
+
+
+def test_each_go_gets_further_however_little_time_it_has():
+    """A batch whose refusals take too long for one task is settled by several, POST for POST.
+
+    Each makes at least one, and none of them spends an attempt.
+    """
+    guilty = ["v17", "v18", "v99"]
+    whole = ScriptedTransport(guilty=guilty)
+    _deliver(_event(100), whole, MemoryDeadLetters())
+    via, dead = ScriptedTransport(guilty=guilty), MemoryDeadLetters()
+
+    rest, parts, goes = _event(100), (), 0
+    while rest is not None:
+        outcome = _deliver(rest, via, dead, parts=parts, interrupted=_after(1))
+        rest, parts, goes = outcome.rest, outcome.parts, goes + 1
+
+    assert [_names(e) for e in via.posted] == [_names(e) for e in whole.posted]
+    assert goes == len(via.posted)
+    assert via.delivered == whole.delivered
+    assert [_names(kept.event) for kept in dead.letters] == [[name] for name in guilty]
+
+
+def test_nobody_is_asked_where_one_post_settles_it():
+    """An event that is taken at once is not put off because its worker ends."""
+    for via in (ScriptedTransport(204), ScriptedTransport(404)):
+        outcome = _deliver(_event(3), via, MemoryDeadLetters(), interrupted=lambda: "shutdown")
+
+        assert outcome.rest is None
+
+
+@pytest.mark.parametrize("number", [3, 4, 300])
+def test_an_interruption_of_the_last_attempt_is_no_dead_letter(number):
+    """Nothing has failed, so there is nothing to give up."""
+    dead = MemoryDeadLetters()
+
+    outcome = _deliver(_event(4), ScriptedTransport(400), dead, number=number,
+                       age_s=1e9, interrupted=_after(1))  # fmt: skip
+
+    assert (_names(outcome.rest), dead.letters) == (["v0", "v1", "v2", "v3"], [])
+
+
+def test_an_outage_amid_a_split_remembers_the_parts():
+    """The next attempt posts none again of which it is known that it is refused as a whole."""
+    first = ScriptedTransport(400, 400, 204, 400, 503)
+    outcome = _deliver(_event(8), first, MemoryDeadLetters())
+    assert outcome.parts == (1, 1, 4)
+    via = ScriptedTransport()
+
+    _deliver(outcome.rest, via, MemoryDeadLetters(), number=2, parts=outcome.parts)
+
+    assert [len(e.visitors) for e in via.posted] == [1, 1, 4]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (), (4,), (2, 3), (1, 1), (0, 4), (-1, 5), (2, 2, 0), (2.0, 2), (True, 3), ("2", 2),
+        (None, 4), ([2], 2), ({}, 4), (10**30, 4), (float("nan"), 4),
+    ],
+)  # fmt: skip
+def test_parts_that_are_not_this_event_s_are_none(parts):
+    """They come from a message's header, in which anybody may write anything."""
+    via = ScriptedTransport()
+
+    _deliver(_event(4), via, MemoryDeadLetters(), parts=parts)
+
+    assert [len(e.visitors) for e in via.posted] == [4]
+
+
+def test_the_words_of_a_refusal_go_into_the_letter_and_nowhere_else():
+    """They may quote the event: what Celery gets to see does not hold them."""
+    error = PermanentDeliveryError("", reason="http_400", status=400, answer="ann is bad")
+    via, dead = SimpleNamespace(post=Mock(side_effect=error)), MemoryDeadLetters()
+
+    outcome = _deliver(_event(1), via, dead)
+
+    assert dead.letters[0].answer == "ann is bad"
+    assert "ann" not in repr(dead.letters) + repr([vars(e) for e in outcome.refused])
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     count=st.integers(1, 12),
     statuses=st.lists(st.sampled_from([204, 400, 413, 404, 429, 503]), max_size=24),
     fails=st.lists(st.booleans(), max_size=6),
     number=st.integers(1, 4),
+    posts=st.integers(1, 20),
 )
-def test_each_visitor_is_delivered_or_kept_or_still_to_be_sent(count, statuses, fails, number):
+def test_each_visitor_is_delivered_or_kept_or_still_to_be_sent(
+    count, statuses, fails, number, posts
+):
     """Once and in one of the three places, whatever the endpoint and the store answer."""
     via, dead = ScriptedTransport(*statuses), MemoryDeadLetters(*fails)
 
-    outcome = _deliver(_event(count), via, dead, number=number)
+    outcome = _deliver(_event(count), via, dead, number=number, interrupted=_after(posts))
 
+    assert len(via.posted) <= posts
     rest = _names(outcome.rest) if outcome.rest is not None else []
     assert sorted(via.delivered + dead.kept + rest) == sorted(_names(_event(count)))
     assert rest == [f"v{i}" for i in range(count)][count - len(rest) :]  # in order, and the last
@@ -314,9 +414,15 @@ def test_attempt_by_attempt_everything_is_settled_once(count, statuses, fails):
     assert number <= POLICY.max_attempts + len(fails)
 
 
-def _deliver(event, via, dead, *, number=1, age_s=0.0):
-    attempt = Attempt(task_id="task-1", number=number, first_at=FIRST_AT, age_s=age_s)
-    return deliver(event, attempt, via=via, policy=POLICY, dead=dead)
+def _deliver(event, via, dead, *, number=1, age_s=0.0, parts=(), interrupted=None):
+    attempt = Attempt(task_id="task-1", number=number, first_at=FIRST_AT, age_s=age_s, parts=parts)
+    return deliver(event, attempt, via=via, policy=POLICY, dead=dead, interrupted=interrupted)
+
+
+def _after(posts):
+    """Interrupt when there have been so many POSTs."""
+    asked = iter([None] * (posts - 1))
+    return lambda: next(asked, "why")
 
 
 def _event(visitors):

@@ -188,18 +188,14 @@ def test_the_next_event_gets_its_own_answer(script, expected):
         assert [b"first" in server.requests[0][1], b"second" in server.requests[1][1]] == [True] * 2
 
 
-PIECES = st.sampled_from(
-    [
-        TAKEN, AWAY, REFUSED, CHUNKED, CONTINUE, HINTS, b"HTTP/1.1 ", b"HTTP/1.0 ", b"HTTP/",
-        b"204", b"103", b"101", b"200 OK", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b":", b";",
-        b"0", b"-1", b"2\r\nok\r\n", b"0\r\n\r\n", b"Content-Length: ", b"Transfer-Encoding: chunked",
-        b"Connection: close", b"Content-Encoding: gzip", b"\0", b"\xff", b"x" * 100,
-    ]
-)  # fmt: skip
+PIECES = [TAKEN, AWAY, REFUSED, CHUNKED, CONTINUE, HINTS, b"Transfer-Encoding: chunked"]
+PIECES += [b"HTTP/1.1 ", b"HTTP/1.0 ", b"HTTP/", b"204", b"103", b"101", b"200 OK", b"x" * 100]
+PIECES += [b"Content-Length: ", b"Connection: close", b"Content-Encoding: gzip", b"0\r\n\r\n"]
+PIECES += [b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b"0", b"-1", b"\0", b"\xff"]
 
 
 @settings(max_examples=150, deadline=None)
-@given(pieces=st.lists(PIECES | st.binary(max_size=8), max_size=12))
+@given(pieces=st.lists(st.sampled_from(PIECES) | st.binary(max_size=8), max_size=12))
 def test_no_bytes_are_anything_but_an_answer_or_trouble(pieces):
     """Nothing that an endpoint says raises what the task does not expect."""
     with RawServer([b"".join(pieces), shut], [AWAY]) as server:

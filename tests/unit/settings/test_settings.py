@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 
 from optly_celery import Settings, SettingsError
+from optly_celery.runtime.runtime import Runtime
 from optly_celery.settings.settings import is_redis_url
 
 GOOD = [
@@ -22,6 +23,11 @@ GOOD = [
     ("url_override", "http://localhost:8080/events", "http://localhost:8080/events"),
     ("url_override", " https://[::1]/ ", "https://[::1]/"),
     ("url_override", "", None),
+    ("request_deadline", None, None),
+    ("request_deadline", "", None),
+    ("request_deadline", "20", 20.0),
+    ("request_deadline", 0.5, 0.5),
+    ("request_deadline", timedelta(seconds=20), 20.0),
     ("request_timeout", 5, (5.0, 5.0)),
     ("request_timeout", "3.05, 27", (3.05, 27.0)),
     ("request_timeout", [1, 2.5], (1.0, 2.5)),
@@ -68,6 +74,13 @@ NONSENSE = [
     ("url_override", "http://collector:eighty/", "http:// or https:// URL"),
     ("url_override", "http://my collector/", "http:// or https:// URL"),
     ("url_override", 7, "http:// or https:// URL"),
+    ("request_deadline", 0, "seconds from 0.01"),
+    ("request_deadline", -1, "seconds from 0.01"),
+    ("request_deadline", "soon", "seconds from 0.01"),
+    ("request_deadline", (3, 10), "seconds from 0.01"),
+    ("request_deadline", float("inf"), "seconds from 0.01"),
+    ("request_deadline", float("nan"), "seconds from 0.01"),
+    ("request_deadline", True, "seconds from 0.01"),
     ("request_timeout", 0, "seconds above 0"),
     ("request_timeout", (3, None), "seconds above 0"),
     ("request_timeout", (1, 2, 3), "seconds above 0"),
@@ -302,6 +315,52 @@ def test_a_backoff_that_the_visibility_timeout_would_overtake_is_refused(timeout
 def test_a_visibility_timeout_longer_than_backoff_and_attempt_will_do():
     """One second more than the longest backoff (300 s) and attempt (13.05 s)."""
     _read({"broker_transport_options": {"visibility_timeout": 314.05}})
+
+
+def test_a_deadline_counts_in_place_of_the_timeouts():
+    """It is what a POST may take, be it less than connecting and one read, or more."""
+    visible = {"broker_transport_options": {"visibility_timeout": 310}}
+
+    _read(visible | {"optly_request_deadline": 9.9})
+    with pytest.raises(SettingsError, match=r"optly_request_deadline \(10 s\) together reach"):
+        _read(visible | {"optly_request_deadline": 10})
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "deadline_s", "is_good"),
+    [(60, 30, True), (60, 30.5, False), (26, 13.0, True), (26, 13.1, False), (2.1, 1.2, False)],
+)
+def test_a_deadline_is_at_most_half_the_visibility_timeout(timeout_s, deadline_s, is_good):
+    """Within that a task has to end, splitting included."""
+    conf = {
+        "broker_transport_options": {"visibility_timeout": timeout_s},
+        "optly_retry_backoff": 0.1, "optly_retry_backoff_max": 0.5,
+        "optly_request_deadline": deadline_s,
+    }  # fmt: skip
+    if is_good:
+        assert _read(conf).longest_post_s == deadline_s
+        return
+    with pytest.raises(SettingsError, match=r"optly_request_deadline .*half.*visibility_timeout"):
+        _read(conf)
+
+
+def test_a_visibility_timeout_that_did_before_there_were_deadlines_still_does():
+    """None is asked for, so none is refused; a POST has no longer than its task then."""
+    visible = {"broker_transport_options": {"visibility_timeout": 14}}
+    app = Celery(set_as_current=False, broker="redis://broker/0")
+    app.conf.update(visible | {"optly_retry_backoff": 0.1, "optly_retry_backoff_max": 0.5})
+
+    found = Runtime(app)
+
+    assert found.settings.longest_post_s == 13.05
+    assert (found.longest_task_s, found.longest_post_s) == (7.0, 7.0)
+
+
+def test_a_post_may_take_as_long_as_connecting_and_one_read():
+    """Where nothing else is said."""
+    assert Settings().longest_post_s == pytest.approx(13.05)
+    assert Settings(request_timeout=(1, 2)).longest_post_s == 3.0
+    assert Settings(request_timeout=(1, 2), request_deadline="2.5").longest_post_s == 2.5
 
 
 def test_celerys_own_visibility_timeout_counts_where_none_is_set():
