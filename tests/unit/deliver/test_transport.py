@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http.server
 import pickle
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -490,22 +488,6 @@ def test_errors_survive_the_way_out_of_a_worker_child(collector, event, answer):
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
 
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-signed certificate for localhost, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    directory = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-         "-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"],
-        check=True, capture_output=True, cwd=directory,
-    )  # fmt: skip
-    return directory / "cert.pem", directory / "key.pem"
 
 
 @pytest.fixture
