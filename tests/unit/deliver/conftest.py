@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 
 import pytest
@@ -22,3 +23,17 @@ def certificate(tmp_path_factory):
         check=True, capture_output=True, cwd=directory,
     )  # fmt: skip
     return directory / "cert.pem", directory / "key.pem"
+
+
+@pytest.fixture(scope="session")
+def server_tls(certificate):
+    """A server's side of TLS, with that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+@pytest.fixture
+def trusted(certificate, monkeypatch):
+    """Who posts trusts that certificate."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))

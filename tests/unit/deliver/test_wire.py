@@ -5,6 +5,7 @@ And whatever it sends, or does not send, a POST ends within its deadline.
 
 from __future__ import annotations
 
+import io
 import time
 
 import pytest
@@ -186,6 +187,39 @@ def test_the_next_event_gets_its_own_answer(script, expected):
         assert _result(transport, "second") == "http_503"
         assert _result(transport, "third") == DELIVERED
         assert [b"first" in server.requests[0][1], b"second" in server.requests[1][1]] == [True] * 2
+
+
+_READ = io.DEFAULT_BUFFER_SIZE
+GLUED = {
+    "a 204": TAKEN + TAKEN,
+    "a byte": TAKEN + b"x",
+    "a line feed": TAKEN + b"\n",
+    "a 503 and a 204": AWAY + TAKEN,
+    "a refusal and a 204": REFUSED + TAKEN,
+    "chunks and a 204": CHUNKED + b"0\r\n\r\n" + TAKEN,
+    "half a 204": TAKEN + TAKEN[:9],
+    "a 101": interim(101) + TAKEN,
+    # What is read in one go is all answer: the rest is where nobody looks.
+    "a full buffer and a 204": TAKEN[:-2]
+    + b"X: "
+    + b"y" * (_READ - len(TAKEN) - 5)
+    + b"\r\n\r\n"
+    + TAKEN,
+    "a record of many": TAKEN * 400,  # more than is read in one go, and less than TLS decrypts
+}
+
+
+@pytest.mark.parametrize("answer", GLUED.values(), ids=list(GLUED))
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_connection_on_which_more_came_than_an_answer_is_closed(server_tls, trusted, answer, tls):
+    """What comes next on it need not be the next answer, and would be taken for it."""
+    with RawServer([answer], [AWAY], tls=server_tls if tls else None) as server:
+        url = server.url.replace("http://127.0.0.1", "https://localhost") if tls else server.url
+        transport = _transport(server, url_override=url)
+        _result(transport, "first")
+
+        assert _result(transport, "second") == "http_503"
+        assert server.connections == 2
 
 
 PIECES = [TAKEN, AWAY, REFUSED, CHUNKED, CONTINUE, HINTS, b"Transfer-Encoding: chunked"]
