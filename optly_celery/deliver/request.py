@@ -58,10 +58,7 @@ class Requests:
             else:
                 request = requests.Request("POST", url, data=event.body, headers=headers)
             prepared = request.prepare()
-            for name, value in prepared.headers.items():
-                # As http.client and urllib3 will do it, when it is too late for a verdict.
-                name.encode("ascii")
-                value.encode("ascii" if value == SKIP_HEADER else "latin-1")
+            _check(prepared.headers)
             # The prepared URL is the one that requests will connect to, whatever was written.
             target = urlsplit(prepared.url or "")
             host = target.hostname or ""
@@ -94,6 +91,15 @@ def end_to_end(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in headers.items():
         if _bare(name) not in _OURS_TO_SAY | named:
             yield name, value
+
+
+def _check(headers: Mapping[str, str]) -> None:
+    """Refuse what http.client and urllib3 will refuse, when it is too late for a verdict."""
+    for name, value in headers.items():
+        name.encode("ascii")
+        value.encode("latin-1")
+        if value == SKIP_HEADER:
+            raise ValueError(name)
 
 
 def _bare(name: str) -> str:
