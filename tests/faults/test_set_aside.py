@@ -238,3 +238,19 @@ def test_a_queue_that_a_person_has_cancelled_is_left_alone(step):
     made.start()
 
     assert (len(dead.ids()), client.llen("shop:" + LIST)) == (0, 1)
+
+
+def test_what_is_too_large_is_kept_where_it_is(step, monkeypatch):
+    """Its letter says in which list; what is behind it is kept as ever."""
+    made, client, dead = step
+    monkeypatch.setattr("optly_celery.worker.set_aside.MOST_BYTES", 1000)
+    client.rpush("shop:" + LIST, b"odd", b"x" * 1001)
+
+    made.start()
+
+    letters = {letter.reason: dead.show(letter.id).event.params for letter in dead.list()}
+    assert letters.keys() == {"too_large", REASON}
+    where = letters["too_large"]["list"]
+    assert letters["too_large"]["bytes"] == 1001
+    assert client.lrange("shop:" + where, 0, -1) == [b"x" * 1001]
+    assert client.llen("shop:" + LIST) == 0
