@@ -121,8 +121,7 @@ class DeliverRequest(DiscreetRequest):
 
         A greenlet that was killed ends as a success without a result.
         """
-        is_done = self._is_decided or self._parts.has_returned(self.id)
-        if self._is_cancelled or not is_done:
+        if not self._is_decided and not self._parts.has_returned(self.id):
             self.give_back("cancelled", 0.0)
             return
         self._ended(Ended.ANSWERED)
@@ -157,6 +156,8 @@ class DeliverRequest(DiscreetRequest):
         self._ended(how_ended(error), error)
         if isinstance(exc, GiveBack):
             self.give_back(str(exc.reason), exc.countdown)
+        elif isinstance(exc, Terminated) and self._is_cancelled:  # by nobody's revocation
+            self.give_back("cancelled", 0.0)
         elif isinstance(exc, WorkerLostError) and self._parts.suspects.deaths(self) >= MOST_DEATHS:
             self._parts.suspects.end(self, "killed_worker")
         elif isinstance(exc, _CELERY_KNOWS):

@@ -17,6 +17,7 @@ from .parts import parts_of
 from .receive import origin, unfold
 from .receive.receipt import AtomicReceipt, serve
 from .request import give_backs_in_a_line
+from .told_to_end import between_turns
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class DeliverStep(bootsteps.StartStopStep):  # type: ignore[misc]
         origin.watch(channel, self._parts.queue)
         if isinstance(channel, AtomicReceipt):
             serve(channel, self._parts.queue)
+        between_turns(consumer)
         if PAUSE not in self._parts.missing:
             self._parts.pausing.start()
         self._parts.set_aside.start()

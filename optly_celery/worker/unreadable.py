@@ -11,7 +11,7 @@ from ..broker_errors import in_words
 from ..dead_letters.store import DeadLetters
 from ..errors import DeadLetterError
 from ..names import SWEPT_HEADER
-from . import readable
+from . import ending, readable
 from .loop import Loop
 from .message import kept_message, name_of
 from .receive import origin
@@ -89,6 +89,9 @@ class Unreadable:
     def _fail(self, message: Any, exc: Exception) -> None:
         """What Celery raises of a message that can be read: not to end the worker, nor for ever."""
         name = name_of(message)
+        if ending.is_ending():  # its pool takes no more: the message goes back with the rest
+            logger.info("%s stays unacked: the worker ends", name)
+            return
         # Without its text, which may quote the message.
         logger.error("%s could not be received (%s)", name, type(exc).__name__)
         if self._strike(name) >= MOST_DEATHS:

@@ -66,6 +66,54 @@ def test_what_was_cancelled_is_neither_acked_nor_told_to_have_succeeded(
         line.all_delivered(events)
 
 
+IN_A_LOG_LINE = """
+worker_soft_shutdown_timeout = 1.0
+import logging as _logging, os as _os, signal as _signal, threading as _threading, time as _time
+from celery.signals import worker_ready as _ready
+
+class _Told(_logging.Handler):
+    seen = 0
+
+    def emit(self, record):
+        if _threading.current_thread() is _threading.main_thread():
+            _Told.seen += "received" in record.getMessage()
+            if _Told.seen == 5:
+                _Told.seen += 1
+                _time.sleep(1.0)  # what runs ends meanwhile, and waits for the log
+                _os.kill(_os.getpid(), getattr(_signal, _os.environ["TOLD"]))
+
+@_ready.connect(weak=False)
+def _add(**_):
+    _logging.getLogger().addHandler(_Told())
+"""
+"""Configuration of a worker that is told to end while its main thread holds the log's lock."""
+
+
+@pytest.mark.parametrize("told", ["SIGQUIT", "SIGTERM", "SIGTERM, remapped"])
+@pytest.mark.parametrize(
+    "pool",
+    ["threads", *(pytest.param(p, marks=pytest.mark.slow) for p in ("prefork", "solo", "gevent"))],
+)
+def test_a_worker_that_is_told_to_end_in_a_log_line_ends(tmp_path, monkeypatch, pool, told):
+    """Its threads wait for the log, and so it must not wait for them there."""
+    name, _, remapped = told.partition(",")
+    monkeypatch.setenv("TOLD", name)
+    if remapped:
+        monkeypatch.setenv("REMAP_SIGTERM", "SIGQUIT")
+    with Line(tmp_path, config=IN_A_LOG_LINE) as line:
+        line.collector.down = Answer(204, {}, 0.3)
+        worker = line.work("-c", "2", "--prefetch-multiplier", "4", pool=pool)
+        events = [f"u-{n}" for n in range(12)]
+        line.dispatch(events)
+
+        worker.process.wait(40)
+
+        monkeypatch.setenv("TOLD", "SIGCONT")  # nothing, to the next one
+        line.collector.down = None
+        line.work("-c", "2", pool=pool)
+        line.all_delivered(events)
+
+
 def left_in(line):
     client = line.broker.client()
     return client.llen("optimizely") + client.hlen("unacked")

@@ -437,6 +437,7 @@ def test_cancelling_in_a_pool_that_can_is_celery_s(rig):
 
 def test_what_was_cancelled_is_not_acked_though_it_ends_as_a_success(rig):
     """As Celery's green pools end what they kill; monitors are not told so."""
+    rig.killed.add("t-1")
     request = rig.request()
     request.time_start, request.worker_pid = 1.0, 99
     request.cancel(SimpleNamespace(terminate_job=lambda *_: None))
@@ -445,6 +446,30 @@ def test_what_was_cancelled_is_not_acked_though_it_ends_as_a_success(rig):
 
     assert rig.channel.settled == []
     assert "task-succeeded" not in rig.events.kinds
+
+
+def test_a_child_that_was_killed_for_a_cancellation_acks_nothing(rig):
+    """Celery takes it for a person's revocation, which acks."""
+    request = rig.request()
+    request.time_start, request.worker_pid = 1.0, 99
+    request.cancel(SimpleNamespace(terminate_job=lambda *_: None))
+
+    request.on_failure(SimpleNamespace(exception=Terminated(15), traceback=""))
+    rig.consumer.turn()
+    rig.consumer.timer.run()
+
+    assert rig.channel.words == ["give back"]
+
+
+def test_what_has_ended_before_its_cancellation_is_acked(rig):
+    """A child's answer may come later: that the event was delivered stands."""
+    request = rig.request()
+    request.time_start, request.worker_pid = 1.0, 99
+    request.cancel(SimpleNamespace(terminate_job=lambda *_: None))
+
+    request.on_success((False, None, 0.1))
+
+    assert rig.channel.words == ["ack"]
 
 
 def test_a_success_without_a_return_is_given_back(rig):
