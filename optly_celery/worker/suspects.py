@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery.worker import state
 
@@ -34,7 +35,8 @@ class Suspects:
         self._dead = dead
         self._loop = loop
         self._current: Any = None
-        self._noted = 0
+        # By request: one may still be about to be forgiven when the next is let by.
+        self._noted: MutableMapping[Any, int] = WeakKeyDictionary()
 
     def admit(self, request: Any, resume: Callable[[], None]) -> bool:
         """Whether a request may run now; if not, it was kept, or ``resume`` is called later."""
@@ -44,18 +46,20 @@ class Suspects:
             self._loop.later(_LOOK_AGAIN_S, resume)
             return False
         # Before the note is made: other greenlets come here while that waits for Redis.
-        self._current, self._noted = request, 0
+        self._current, self._noted[request] = request, 0
         # The first death was not noted: nobody was suspected yet.
-        self._noted = self.strike(request, least=1)
-        if self._noted > MOST_DEATHS:
+        self._noted[request] = self.strike(request, least=1)
+        if self._noted[request] > MOST_DEATHS:
             self._current = None
+            del self._noted[request]
             self.end(request, "killed_worker")
             return False
         return True
 
     def deaths(self, request: Any) -> int:
         """How many died of this request by now, a child of the pool having died a moment ago."""
-        return self._noted if self._current is request else self.strike(request)
+        known = self._noted.get(request)
+        return self.strike(request) if known is None else known
 
     def strike(self, request: Any, *, least: int = 0) -> int:
         """Note what may be this request's fault, and how often; 0 when that cannot be noted."""
@@ -67,9 +71,10 @@ class Suspects:
 
     def forgive(self, request: Any) -> None:
         """What was suspected has lived through an attempt."""
-        if self._current is not request:
+        if self._noted.pop(request, None) is None:
             return
-        self._current = None
+        if self._current is request:
+            self._current = None
         try:
             self._dead.forgive(request.id)
         except DeadLetterError as exc:

@@ -209,3 +209,17 @@ def test_a_suspect_that_the_worker_lost_sight_of_holds_nobody_up(suspects):
     assert suspects.admit(Held(), None)
 
     assert suspects.admit(Held("t-2"), None)
+
+
+def test_one_that_is_forgiven_after_the_next_was_let_by_leaves_no_note(suspects, letters):
+    """A thread of the pool ends it in two steps, and the loop may come between them."""
+    first, second = Held("t-1"), Held("t-2")
+    state.reserved_requests.add(first)
+    assert suspects.admit(first, print)
+    state.reserved_requests.discard(first)
+    assert suspects.admit(second, print)
+
+    suspects.forgive(first)
+    suspects.forgive(second)
+
+    assert letters.strikes == {}
