@@ -110,32 +110,28 @@ class Timed:
 class _Direct(Timed):
     """Each of a host's addresses gets the time that is left, not all of it again."""
 
-    host: str
-    port: Any
-    socket_options: Any
-
     def _new_conn(self) -> socket.socket:
+        connection: Any = self
         # With its last dot, which `host` is without. How long a resolver takes is not ours.
-        host = getattr(self, "_dns_host", self.host).strip("[]")
+        place = getattr(self, "_dns_host", connection.host).strip("[]")
         try:
-            found = socket.getaddrinfo(host, self.port, 0, socket.SOCK_STREAM)
+            found = socket.getaddrinfo(place, connection.port, 0, socket.SOCK_STREAM)
             while True:
                 family, kind, protocol, _, address = found.pop(0)
                 try:
-                    return self._open(address, family, kind, protocol)
+                    return self._open(address, connection.socket_options, family, kind, protocol)
                 except OSError:
                     if not found:
                         raise
         except (OSError, UnicodeError) as exc:  # IDNA refuses a name by UnicodeError
             is_late = isinstance(exc, TimeoutError)
             error = ConnectTimeoutError if is_late else NewConnectionError
-            connection: Any = self
             raise error(connection, f"no connection: {type(exc).__name__}") from exc
 
-    def _open(self, address: Any, *kind: int) -> socket.socket:
+    def _open(self, address: Any, options: Any, *kind: int) -> socket.socket:
         sock = socket.socket(*kind)
         try:
-            for option in self.socket_options or ():
+            for option in options or ():
                 sock.setsockopt(*option)
             sock.settimeout(self.timeout)
             self._exchange.limit(sock)
@@ -163,7 +159,9 @@ def timed(pool: type[HTTPConnectionPool], exchange: Exchange) -> type[HTTPConnec
 
     One at a time: what is in use when another call begins would get that one's time.
     """
-    theirs = pool.ConnectionCls
+    theirs = getattr(pool, "ConnectionCls", None)
+    if theirs is None:
+        return pool  # another urllib3: see `worker.borrowed`
     # One that goes by SOCKS connects in its own way, and that has limits for each step alone.
     ours = _OURS.get(theirs) or type(theirs.__name__, (Timed, theirs), {})
     return type(pool.__name__, (pool,), {"ConnectionCls": staticmethod(partial(ours, exchange))})
@@ -172,9 +170,12 @@ def timed(pool: type[HTTPConnectionPool], exchange: Exchange) -> type[HTTPConnec
 class _Response(http.client.HTTPResponse):
     """The final answer, with all that came before it read past."""
 
+    fp: Any
+
     def __init__(self, exchange: Exchange, sock: Any, *args: Any, **kwargs: Any) -> None:
-        source: Any = _Source(sock, exchange)
-        super().__init__(source, *args, **kwargs)
+        incoming: Any = _Incoming(sock, exchange)
+        self._incoming = incoming
+        super().__init__(incoming, *args, **kwargs)
 
     def _read_status(self) -> tuple[str, int, str]:
         for _ in range(_MOST_INTERIM):
@@ -184,29 +185,37 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
         raise http.client.HTTPException(f"{_MOST_INTERIM} answers, and none of them final")
 
-
-class _Source:
-    """A socket as far as http.client's answer needs one."""
-
-    def __init__(self, sock: Any, exchange: Exchange) -> None:
-        self._sock = sock
-        self._exchange = exchange
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return _Reader(_Incoming(self._sock, self._exchange))
+    def _close_conn(self) -> None:
+        """At the end of the answer: notice what was received and is none of it."""
+        self._incoming.over = True
+        if self.fp.peek(1):
+            self._incoming.exchange.left_over = True
+        super()._close_conn()  # type: ignore[misc]
 
 
-class _Incoming(io.RawIOBase):
-    """What comes in on a socket, in time."""
+class _Incoming:
+    """A socket as far as http.client's answer needs one, and what is read of it, in time.
+
+    No `io.RawIOBase`: what that does at its end costs more than all of this.
+    """
+
+    __slots__ = ("_file", "_sock", "closed", "exchange", "over")
 
     def __init__(self, sock: Any, exchange: Exchange) -> None:
         self._sock, self.exchange = sock, exchange
         # A file of its own keeps the socket open for an answer that its connection ends with.
         self._file = sock.makefile("rb", buffering=0)
-        self.over = False
+        self.over = self.closed = False
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        raw: Any = self
+        return io.BufferedReader(raw)
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        return 0
 
     def readinto(self, buffer: Any) -> int | None:
         if self.over:
@@ -216,24 +225,20 @@ class _Incoming(io.RawIOBase):
         self.exchange.take(size)
         return size
 
+    def readall(self) -> bytes:
+        found, piece = b"", bytearray(_PIECE_BYTES)
+        while size := self.readinto(piece):
+            found += piece[:size]
+        return found
+
+    def flush(self) -> None:
+        pass
+
     def close(self) -> None:
         if not self.closed:
+            self.closed = True
             # What TLS has decrypted is seen by nobody who asks the system whether data waits.
             pending = getattr(self._sock, "pending", None)
             if pending is not None and pending():
                 self.exchange.left_over = True
             self._file.close()
-        super().close()
-
-
-class _Reader(io.BufferedReader):
-    """Notices what it has received and nobody has read."""
-
-    raw: _Incoming
-
-    def close(self) -> None:
-        if not self.closed:
-            self.raw.over = True
-            if self.peek(1):
-                self.raw.exchange.left_over = True
-        super().close()

@@ -30,9 +30,10 @@ def cut(event: Event, sizes: Sequence[int]) -> list[Event]:
 
     They may have come from anywhere.
     """
+    if len(sizes) < 2 or not all(type(size) is int and size > 0 for size in sizes):
+        return [event]  # before anything is read of it
     visitors = event.visitors
-    fit = all(type(size) is int and size > 0 for size in sizes)
-    if len(sizes) < 2 or not fit or sum(sizes) != len(visitors):
+    if sum(sizes) != len(visitors):
         return [event]
     parts, start = [], 0
     for size in sizes:

@@ -33,6 +33,7 @@ def _of(owner: str, names: str) -> list[str]:
 
 
 RECEIPT, PAUSE, UNREADABLE, REQUEST = "receipt", "pause", "unreadable", "request"
+WIRE = "wire"
 
 FEATURES = {
     RECEIPT: Feature(
@@ -68,6 +69,17 @@ FEATURES = {
             *_of(_CONSUMER, "on_unknown_message(message); on_unknown_task(message)"),
             *_of(_CONSUMER, "create_task_handler"),
             "kombu.message:Message._decoded_cache",
+        ),
+    ),
+    WIRE: Feature(
+        "an endpoint that sends a byte now and then can hold a thread for ever, and what it sends "
+        "ahead of an answer may be taken for one",
+        (
+            "urllib3.poolmanager:PoolManager.pool_classes_by_scheme",
+            "urllib3.connectionpool:HTTPConnectionPool.ConnectionCls",
+            "urllib3.connection:HTTPConnection._new_conn",
+            *_of("http.client:HTTPConnection.", "response_class; send(data); _tunnel"),
+            *_of("http.client:HTTPResponse.", "_read_status; _close_conn"),
         ),
     ),
     REQUEST: Feature(

@@ -18,15 +18,19 @@ from . import __path__ as rooms
 from .borrowed import Borrowed
 
 PACKAGE = Path(optly_celery.__file__).parent
-FOREIGN = ("celery", "kombu", "billiard", "redis", "requests", "optimizely", "multiprocessing")
+FOREIGN = (
+    "celery", "kombu", "billiard", "redis", "requests", "urllib3", "http", "optimizely",
+    "multiprocessing",
+)  # fmt: skip
 
 # Modules that their libraries' guides import from, and names that look private and are not.
 DOORS = {
     "celery", "celery.bootsteps", "celery.events", "celery.exceptions", "celery.signals", "kombu",
-    "kombu.exceptions", "optimizely", "optimizely.event", "optimizely.event.event_processor",
+    "http", "http.client", "http.cookiejar", "kombu.exceptions", "optimizely",
+    "optimizely.event", "optimizely.event.event_processor",
     "optimizely.helpers.enums", "optimizely.notification_center", "optimizely.optimizely",
     "optimizely.optimizely_user_context", "redis", "redis.backoff", "redis.retry", "requests",
-    "requests.adapters",
+    "requests.adapters", "urllib3", "urllib3.connection", "urllib3.exceptions", "urllib3.util",
 }  # fmt: skip
 # The last is Celery's for a base of tasks.
 DOCUMENTED = {"_asdict", "_make", "_replace", "_fields", "_meta", "abstract"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from .borrowed import rows, says, takes
+from .borrowed import rows, takes
 
 SEEN = "requests 2.34.2"
 
@@ -28,9 +28,6 @@ ROWS = [
                 "proxies and certificates, once for a host",
                 takes("requests:Session.merge_environment_settings",
                       "url", "proxies", "stream", "verify", "cert")),
-            "get_redirect_target": (
-                "None: no redirect is followed",
-                says("requests:Session.resolve_redirects", "get_redirect_target")),
         },
     ),
     *rows(
