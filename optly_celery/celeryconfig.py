@@ -42,7 +42,7 @@ worker_prefetch_multiplier = 2  # receipts and acks go in groups: a tenth less C
 worker_eta_task_limit = 10_000  # retries wait in memory; about 60 MB at 2 kB an event
 worker_send_task_events = True  # or Flower shows nothing
 # At SIGQUIT (and at SIGTERM under REMAP_SIGTERM=SIGQUIT) the worker ends after this long, which is
-# longer than one attempt. SIGTERM itself waits for what is being sent, without a limit.
+# longer than one POST. SIGTERM itself waits for the POSTs under way: optly_request_deadline.
 worker_soft_shutdown_timeout = 15.0
 worker_enable_soft_shutdown_on_idle = True  # with only waiting retries in hand, too
 

@@ -6,20 +6,18 @@ import contextlib
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from ..errors import PermanentDeliveryError, TransientDeliveryError
 from ..event.event import Event
 from ..host.greenlets import limited
-from .connection import Exchange, timed
 from .request import Requests
 from .retry import Verdict, retry_after_s, verdict
+from .session import Session
 
 STRICT_HEADER = "X-Optimizely-Strict"
 
@@ -58,7 +56,7 @@ class Transport:
         self._made = Requests(
             allowed_hosts=frozenset(allowed_hosts), url_override=url_override, headers=headers
         )
-        self._idle: deque[_Session] = deque()
+        self._idle: deque[Session] = deque()
         self._environment: dict[str, Mapping[str, Any]] = {}
         self._requests: dict[object, requests.PreparedRequest] = {}
 
@@ -74,7 +72,7 @@ class Transport:
         try:
             session = self._idle.pop()
         except IndexError:
-            session = _Session()
+            session = Session()
         exchange = session.exchange
         try:
             with limited(self._deadline_s):
@@ -117,7 +115,7 @@ class Transport:
         request.prepare_body(event.body, None)
         return request
 
-    def _send(self, session: _Session, request: requests.PreparedRequest) -> _Answer:
+    def _send(self, session: Session, request: requests.PreparedRequest) -> _Answer:
         # The adapter, not the session: what the session adds is redirects, cookies and hooks.
         url = request.url or ""
         response = session.get_adapter(url).send(
@@ -155,60 +153,6 @@ class _Answer(NamedTuple):
     status: int
     retry_after: str | None
     body: bytes
-
-
-class _Session(requests.Session):
-    """One call at a time, over connections that belong to its exchange."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.exchange = Exchange()
-        adapter = _Adapter(self.exchange)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._pools: dict[str | None, Any] = {}
-        # No retries below: only the retry policy decides on another attempt.
-        super().__init__(pool_connections=2, pool_maxsize=1, max_retries=0)
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
-    ) -> Any:
-        """As requests', asked once for what goes to one URL: it costs 50 µs."""
-        url = request.url if request.method == "POST" else None
-        found = self._pools.get(url)
-        if found is None:
-            found = super().get_connection_with_tls_context(request, *args, **kwargs)
-            if url is not None:
-                self._pools.clear()
-                self._pools[url] = found
-        return found
-
-    def close(self) -> None:
-        self._pools.clear()
-        super().close()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self._time(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        is_new = proxy not in self.proxy_manager
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if is_new:
-            self._time(manager)
-        return manager
-
-    def _time(self, manager: Any) -> None:
-        classes = getattr(manager, "pool_classes_by_scheme", {})  # see `worker.borrowed`
-        manager.pool_classes_by_scheme = {
-            scheme: timed(pool, self._exchange) for scheme, pool in classes.items()
-        }
 
 
 def _judge(event: Event, answer: _Answer) -> None:

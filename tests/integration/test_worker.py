@@ -92,6 +92,18 @@ def test_a_refused_event_is_kept_and_fails(line, uuid, status):
     eventually(line.is_empty)
 
 
+def test_the_endpoint_s_words_are_kept_and_shown_nowhere_else(line, uuid):
+    """In the letter; not in a log, an event for monitors, or an error that Celery shows."""
+    line.collector.script(Answer(400, body=f"visitor_id: visitor-1 of {uuid}".encode()))
+
+    task_id = deliver.delay(US_URL, "POST", params_of(uuid=uuid)).id
+
+    line.ends(task_id, "FAILURE")
+    (letter,) = line.letters(task_id)
+    assert line.dead.show(letter.id).answer == f"visitor_id: visitor-1 of {uuid}"
+    # And `_assert_nothing_personal` looks at all the rest.
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refused_batch_is_split_until_the_guilty_stands_alone(line, uuid, status):
     """The innocent visitors are delivered, each once; the guilty one is kept; FAILURE."""

@@ -92,13 +92,13 @@ ROWS = [
         names={"ConnectionCls": ("ours, with their exchange", _pools_call_it)},
     ),
     *rows(
-        "urllib3.poolmanager:PoolManager", where="deliver/transport.py", seen=SEEN,
+        "urllib3.poolmanager:PoolManager", where="deliver/session.py", seen=SEEN,
         gone=f"find what makes a manager's pools; until then {WEAKER}",
         names={"pool_classes_by_scheme": ("ours, with their exchange",
                                           _pools_are_made_of_these_classes)},
     ),
     *rows(
-        "requests.adapters:HTTPAdapter", where="deliver/transport.py", seen="requests 2.34.2",
+        "requests.adapters:HTTPAdapter", where="deliver/session.py", seen="requests 2.34.2",
         gone=f"find where an adapter makes its managers; until then {WEAKER}",
         names={
             "init_poolmanager": ("its pools are ours", says(
@@ -110,7 +110,7 @@ ROWS = [
         },
     ),
     *rows(
-        "requests.adapters:HTTPAdapter", where="deliver/transport.py", seen="requests 2.34.2",
+        "requests.adapters:HTTPAdapter", where="deliver/session.py", seen="requests 2.34.2",
         since="requests 2.32", gone="nothing: it is asked for each POST then, which costs 50 µs",
         names={"get_connection_with_tls_context": (
             "once for each URL",

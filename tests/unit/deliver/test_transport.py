@@ -216,6 +216,46 @@ def test_any_other_status_is_permanent(collector, event, status):
     assert (error.reason, error.status) == (f"http_{status}", status)
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", None),
+        (b"no", "no"),
+        (b"x" * 2_000, "x" * 2_000),
+        (b"x" * 2_001, "x" * 2_000),
+        (b"x" * 60_000, "x" * 2_000),
+        (b"x" * 200_000, "x" * 2_000),
+        ("zu groß".encode(), "zu groß"),
+        (b"\xff\xfe\0", "\ufffd\ufffd\0"),
+        ("ß".encode() * 1_500, "ß" * 1_000),
+        (b"x" + "ß".encode() * 1_500, "x" + "ß" * 999 + "\ufffd"),
+        (b"\x1b[31m\r\n", "\x1b[31m\r\n"),
+    ],
+    ids=lambda value: f"{type(value).__name__}-{len(value or '')}",
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_refusal_s_words_are_kept_up_to_a_limit(collector, event, body, words, chunked):
+    """2 kB of them, whatever they are, and nowhere but in one attribute."""
+    sent = body and b"%x\r\n%b\r\n" % (len(body), body)
+    headers = {"Transfer-Encoding": "chunked"} if chunked else {}
+    collector.script(Answer(400, headers, body=sent + b"0\r\n\r\n" if chunked else body))
+
+    error = _result(_transport(collector), event)
+
+    assert error.answer == words
+    assert words is None or words not in repr(error) + str(error)
+
+
+@pytest.mark.parametrize("status", [204, 302, 404, 413, 503])
+def test_only_a_refusal_has_words(collector, event, status):
+    """What is tried again is not kept, and its words would be there for as long as an outage."""
+    collector.script(Answer(status, body=b"said" if status != 204 else b""))
+
+    error = _result(_transport(collector), event)
+
+    assert getattr(error, "answer", None) == ("said" if 300 <= status < 500 else None)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize(
     "location", ["/elsewhere", "https://evil.example/", "https://[bad", "http://a:b:c/", "", "\xff"]

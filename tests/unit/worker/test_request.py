@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from types import SimpleNamespace
 
 import celery
@@ -12,7 +13,7 @@ from celery.exceptions import Ignore, Reject, Retry, Terminated, WorkerLostError
 from celery.worker import state
 
 from optly_celery.errors import PermanentDeliveryError, TransientDeliveryError
-from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER, SWEPT_HEADER
+from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER, RECEIVED_AT_HEADER, SWEPT_HEADER
 from optly_celery.worker.loop import Loop
 from optly_celery.worker.pause.policy import Ended
 from optly_celery.worker.request import PAUSED, DeliverRequest, GiveBack, give_backs_in_a_line
@@ -511,6 +512,16 @@ def test_arguments_that_are_no_event_are_hidden_too(rig):
     request = rig.request("secret", "secret", **{ENQUEUED_AT_HEADER: None, "argsrepr": None})
 
     assert request.argsrepr == "no event"
+
+
+@pytest.mark.parametrize("theirs", [None, 1e18, "soon", [1]])
+def test_a_request_knows_when_its_message_was_received(rig, theirs):
+    """Since then the broker waits for an ack; what a sender wrote there counts for nothing."""
+    before = time.monotonic()
+
+    request = rig.request(**{RECEIVED_AT_HEADER: theirs})
+
+    assert before <= request.request_dict[RECEIVED_AT_HEADER] <= time.monotonic()
 
 
 def test_an_own_message_shows_what_it_brings_along(rig):

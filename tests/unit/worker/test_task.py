@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from optly_celery.errors import NotAnEventError, TransientDeliveryError
 from optly_celery.event.event import Event
-from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER
+from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER, PARTS_HEADER, REFUSED_HEADER
 from optly_celery.worker.parts import parts_of
 from optly_celery.worker.pause.policy import Ended
 from optly_celery.worker.request import PAUSED, DeliverRequest, GiveBack
@@ -123,6 +123,34 @@ def test_a_retry_of_a_whole_event_has_refused_nothing(task):
         task.retry(exc=away(2.0))
 
     assert task.sender.only[1][REFUSED_HEADER] == 0
+
+
+def test_a_retry_carries_how_far_the_event_is_split(task):
+    """So that no POST is made again of which it is known that it is refused as a whole."""
+    with running(task, **{PARTS_HEADER: [2, 2, 4]}), pytest.raises(Retry):
+        task.retry(exc=away(2.0))
+
+    assert task.sender.only[1][PARTS_HEADER] == [2, 2, 4]
+
+
+@pytest.mark.parametrize("parts", [None, []])
+def test_a_retry_of_a_whole_event_says_nothing_of_parts(task, parts):
+    """Most are whole, and what every message carries costs every message."""
+    with running(task, **{PARTS_HEADER: parts}), pytest.raises(Retry):
+        task.retry(exc=away(2.0))
+
+    assert PARTS_HEADER not in task.sender.only[1]
+
+
+def test_what_failed_at_nothing_spends_no_attempt(task):
+    """A worker that ends, or whose time is over, publishes the rest at once, as the same attempt."""
+    error = TransientDeliveryError("", reason="shutdown", retry_in_s=0.0, spends=False)
+    with running(task, retries=4), pytest.raises(Retry):
+        task.retry(exc=error)
+
+    _, headers, options = task.sender.only
+    assert headers["retries"] == 4
+    assert (headers.get("eta"), options.get("countdown")) == (None, None)
 
 
 @pytest.mark.parametrize("theirs", [None, 99.0])
