@@ -54,4 +54,5 @@ def interruption(
 
 
 def _begin(**_: Any) -> None:
-    _shared[0][0] = 1
+    for byte in _shared:
+        byte[0] = 1

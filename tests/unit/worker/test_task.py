@@ -143,7 +143,7 @@ def test_a_retry_of_a_whole_event_says_nothing_of_parts(task, parts):
 
 
 def test_what_failed_at_nothing_spends_no_attempt(task):
-    """A worker that ends, or whose time is over, publishes the rest at once, as the same attempt."""
+    """A worker that ends, or whose time is over, publishes the rest, as the same attempt."""
     error = TransientDeliveryError("", reason="shutdown", retry_in_s=0.0, spends=False)
     with running(task, retries=4), pytest.raises(Retry):
         task.retry(exc=error)
