@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
 from ..event.event import Event
+from ..event.printable import printable
+
+UNREADABLE = "unreadable"
+"""The reason of a letter of which something cannot be read."""
 
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
+_LAST_S = 1e11  # in the year 5138
+_LONGEST_TEXT = 1000
+_LONGEST_REASON = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +63,13 @@ class DeadLetter:
     first_at: datetime
     last_at: datetime
     summary: str
+
+    def printable(self) -> DeadLetter:
+        """What may stand in a line of a terminal or in a page, whoever wrote it."""
+        texts: dict[str, Any] = {
+            name: printable(text) for name, text in vars(self).items() if isinstance(text, str)
+        }
+        return replace(self, **texts)
 
     def as_dict(self) -> dict[str, Any]:
         """The letter for a JSON document; times are ISO 8601 in UTC."""
@@ -125,7 +140,7 @@ def event_dict(event: Event) -> dict[str, Any]:
 
 def id_of(kept: Kept) -> str:
     """The letter's id: the same for the same event in the same task."""
-    identity = f"{kept.task_id}\n{kept.event.url}\n{kept.event.body}".encode()
+    identity = f"{kept.task_id}\n{kept.event.url}\n{kept.event.body}".encode(errors="surrogatepass")
     return hashlib.sha256(identity).hexdigest()[:16]
 
 
@@ -136,26 +151,67 @@ def letter_text(kept: Kept, last_at: float) -> str:
     return json.dumps(known | {"error": kept.reason if kept.error is None else kept.error})
 
 
-def letter_of(letter_id: str, text: str | bytes) -> DeadLetter:
-    """The letter that `letter_text` wrote, or one with the reason ``unreadable`` if damaged.
+def letter_of(letter_id: str, text: str | bytes | None) -> DeadLetter:
+    """The letter that `letter_text` wrote, with the reason `UNREADABLE` where anything is odd.
 
-    One damaged letter must not hide the others, and has to be purged like any other.
+    Somebody else may have written it. One odd letter must not hide the others, and has to be
+    purged like any other, so what can be read of it is shown and the rest is left out.
     """
+    facts = _Facts(text)
+    letter = DeadLetter(
+        id=letter_id,
+        task_id=facts.take("task_id", _is_text, ""),
+        reason=facts.take("reason", _is_reason, UNREADABLE),
+        error=facts.take("error", _is_text, UNREADABLE),
+        status=facts.take("status", _is_status, None),
+        attempts=facts.take("attempts", _is_count, 0),
+        first_at=_instant(facts.take("first_at", _is_number, 0.0)),
+        last_at=_instant(facts.take("last_at", _is_number, 0.0)),
+        summary=facts.take("summary", _is_text, "?"),
+    )
+    return replace(letter, reason=UNREADABLE) if facts.odd else letter
+
+
+class _Facts:
+    """Facts as they were written down, each one looked at before it is used."""
+
+    def __init__(self, text: str | bytes | None) -> None:
+        known = _read(text)
+        self._known: dict[str, Any] = known if isinstance(known, dict) else {}
+        self.odd = False
+
+    def take(self, name: str, is_right: Callable[[Any], bool], otherwise: Any) -> Any:
+        if name in self._known and is_right(self._known[name]):
+            return self._known[name]
+        self.odd = True
+        return otherwise
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT
+
+
+def _is_reason(value: Any) -> bool:
+    return _is_text(value) and 0 < len(value) <= _LONGEST_REASON and printable(value) == value
+
+
+def _is_status(value: Any) -> bool:
+    return value is None or (type(value) is int and 100 <= value <= 999)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 10**30  # a row has room for it
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _read(text: str | bytes | None) -> Any:
     try:
-        known = json.loads(text)
-        return DeadLetter(
-            id=letter_id,
-            task_id=str(known["task_id"]),
-            reason=str(known["reason"]),
-            error=str(known["error"]),
-            status=known["status"],
-            attempts=int(known["attempts"]),
-            first_at=_instant(known["first_at"]),
-            last_at=_instant(known["last_at"]),
-            summary=str(known["summary"]),
-        )
-    except (ValueError, LookupError, TypeError):
-        return DeadLetter(letter_id, "", "unreadable", "unreadable", None, 0, _EPOCH, _EPOCH, "?")
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def event_text(event: Event, answer: str | None = None) -> str:
@@ -163,26 +219,23 @@ def event_text(event: Event, answer: str | None = None) -> str:
     return json.dumps(event_dict(event) | ({} if answer is None else {"answer": answer}))
 
 
-def event_from(text: str | bytes) -> Event:
+def event_from(text: str | bytes | None) -> Event:
     """The event that `event_text` wrote; it need not be one, see `Event.raw`, nor if damaged."""
     try:
-        parts = json.loads(text)
+        parts = _read(text)
         return Event.raw(parts["url"], parts["params"], parts["verb"], parts["headers"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return Event.raw(None, None, None, None)
 
 
-def answer_from(text: str | bytes) -> str | None:
+def answer_from(text: str | bytes | None) -> str | None:
     """The endpoint's words that `event_text` wrote, if any; older letters have none."""
-    try:
-        answer = json.loads(text).get("answer")
-    except (ValueError, AttributeError):
-        return None
+    parts = _read(text)
+    answer = parts.get("answer") if isinstance(parts, dict) else None
     return answer if isinstance(answer, str) else None
 
 
 def _instant(seconds: float) -> datetime:
-    try:
-        return _EPOCH + timedelta(seconds=seconds)
-    except (OverflowError, ValueError):
-        return _EPOCH  # a foreign producer may call anything its first time
+    # A foreign producer may call anything its first time, and a page shows it in any time zone.
+    known = 0 <= seconds <= _LAST_S
+    return _EPOCH + timedelta(seconds=seconds) if known else _EPOCH

@@ -11,35 +11,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..broker_errors import in_words
-from ..errors import DeadLetterError, NoSuchDeadLetterError, SettingsError
-from .letter import (
-    ALL,
-    DeadLetter,
-    Fate,
-    Filter,
-    Kept,
-    WholeLetter,
-    answer_from,
-    event_from,
-    event_text,
-    id_of,
-    letter_of,
-    letter_text,
-)
+from ..errors import DeadLetterError, SettingsError
+from ..event.printable import printable
+from .letter import Fate, Kept, event_text, id_of, letter_text
+from .letter_id import shown
+from .looking import PAGE, Looking
 from .redis_url import address, for_redis_py
 
 logger = logging.getLogger(__name__)
 
-_PAGE = 500  # letters looked at or removed in one go, at about 300 bytes each
 _TIMEOUT_S = 5.0
 _STRIKES_S = 86_400
 _CLAIM_S = 60  # a publish takes no longer; a killed replay holds its one letter for so long
@@ -57,7 +45,7 @@ return #ids
 """
 
 
-class DeadLetters:
+class DeadLetters(Looking):
     """The store, on a Redis-protocol server; made without connecting.
 
     Every method raises `DeadLetterError` when the server refuses, or leaves a command without an
@@ -76,8 +64,9 @@ class DeadLetters:
         clock: Callable[[], float] = time.time,
     ) -> None:
         try:
-            self._redis = redis.Redis.from_url(
+            self._redis: Any = redis.Redis.from_url(
                 for_redis_py(url),
+                encoding_errors="surrogatepass",  # a stranger's id may hold half a character
                 socket_timeout=_TIMEOUT_S,
                 socket_connect_timeout=_TIMEOUT_S,
                 # Once more when an idle connection turns out dead; not after waiting in vain.
@@ -96,6 +85,7 @@ class DeadLetters:
         self._events, self._facts, self._times = (base + k for k in ("events", "facts", "times"))
         self._expired, self._claims = base + "expired", base + "replaying:"
         self._strikes = base + "strikes:"
+        self._long = {}
 
     def keep(self, kept: Kept) -> str:
         """Store one letter and return its id; it is in Redis when this returns.
@@ -114,7 +104,7 @@ class DeadLetters:
             pipe.execute()
         logger.warning(
             "dead letter %s: %s, attempt %d: %s",
-            letter_id, kept.event.summary, kept.attempts, kept.reason,
+            letter_id, printable(kept.event.summary), kept.attempts, printable(kept.reason),
         )  # fmt: skip
         try:
             self._expire(now)
@@ -122,53 +112,10 @@ class DeadLetters:
             logger.warning("dead letters past their age could not be removed: %s", exc)
         return letter_id
 
-    def ids(self, where: Filter = ALL) -> list[str]:
-        """Ids of the letters within the filter's ages, whatever else it says; oldest first."""
-        now = self._clock()
-        least = "-inf" if where.newer_than_s is None else str(now - where.newer_than_s)
-        most = "+inf" if where.older_than_s is None else str(now - where.older_than_s)
-        with self._asking():
-            found = self._redis.zrangebyscore(self._times, least, most)
-        return [letter_id.decode() for letter_id in cast("list[bytes]", found)]
-
-    def list(self, where: Filter = ALL, *, newest_first: bool = False) -> Iterator[DeadLetter]:
-        """The letters that match, oldest failure first, fetched a page at a time."""
-        ids = self.ids(where)
-        if newest_first:
-            ids.reverse()
-        for start in range(0, len(ids), _PAGE):
-            yield from filter(where.matches, self.pick(ids[start : start + _PAGE]))
-
-    def pick(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
-        """Those of these letters that are there, in this order."""
-        with self._asking():
-            found = (
-                cast("list[bytes | None]", self._redis.hmget(self._facts, [*ids])) if ids else []
-            )
-        for letter_id, text in zip(ids, found, strict=True):
-            if text is not None:
-                yield letter_of(letter_id, text)
-
-    def show(self, letter_id: str) -> WholeLetter:
-        """One letter with its event, which is personal data.
-
-        Raises:
-            NoSuchDeadLetterError: there is none with this id.
-        """
-        with self._asking():
-            text = cast("bytes | None", self._redis.hget(self._events, letter_id))
-        for letter in self.pick([letter_id]):
-            if text is not None:
-                return WholeLetter(**vars(letter), event=event_from(text), answer=answer_from(text))
-        raise NoSuchDeadLetterError(
-            f"no dead letter has the id {letter_id}: "
-            "mistyped, or replayed, purged or removed for its age"
-        )
-
     @contextlib.contextmanager
     def claim(self, letter_id: str) -> Iterator[bool]:
         """Whether this letter is nobody else's to replay for the length of the block."""
-        key = self._claims + letter_id
+        key = self._claims + shown(*self._meant([letter_id]))  # however it was spelled
         with self._asking():
             try:
                 claimed = bool(self._redis.set(key, 1, nx=True, ex=_CLAIM_S))
@@ -185,31 +132,30 @@ class DeadLetters:
 
     def purge(self, ids: Sequence[str]) -> Iterator[Fate]:
         """Delete letters without delivering them, and yield what became of each."""
-        for start in range(0, len(ids), _PAGE):
-            removed = self.remove(page := ids[start : start + _PAGE])
+        for start in range(0, len(ids), PAGE):
+            removed = self.remove(page := ids[start : start + PAGE])
             yield from [Fate.PURGED] * removed + [Fate.GONE] * (len(page) - removed)
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove letters, whole or not at all; how many of them were there."""
+        raws = self._meant(ids)
         with self._asking():
             pipe = self._redis.pipeline(transaction=True)
-            pipe.zrem(self._times, *ids)
-            pipe.hdel(self._facts, *ids)
-            pipe.hdel(self._events, *ids)
-            return int(pipe.execute()[0])
-
-    def count_by_reason(self) -> dict[str, int]:
-        """How many letters there are of each reason, most first."""
-        reasons: Counter[str] = Counter()
-        with self._asking():
-            for letter_id, text in self._redis.hscan_iter(self._facts, count=_PAGE):
-                reasons[letter_of(letter_id.decode(), text).reason] += 1
-        return dict(reasons.most_common())
+            # One by one: of some, a part alone may be there.
+            for raw in raws:
+                pipe.zrem(self._times, raw)
+                pipe.hdel(self._facts, raw)
+                pipe.hdel(self._events, raw)
+            removed = pipe.execute()
+        return sum(map(any, zip(*[iter(removed)] * 3, strict=True)))
 
     def expired(self) -> int:
         """How many letters have been removed for their age since the store was made."""
         with self._asking():
-            return int(cast("bytes | None", self._redis.get(self._expired)) or 0)
+            count = self._redis.get(self._expired) or b"0"
+        if not count.isdigit():
+            raise DeadLetterError(f"{self._address} has no number under {self._expired}")
+        return int(count)
 
     def strike(self, task_id: str, *, least: int = 0) -> int:
         """Count, from ``least`` on, the deaths that a task may be guilty of; forgotten in a day."""
@@ -229,7 +175,7 @@ class DeadLetters:
         keys = (self._times, self._facts, self._events, self._expired)
         days = self._max_age_s / 86_400
         with self._asking():
-            count = self._redis.eval(_EXPIRE, len(keys), *keys, now - self._max_age_s, _PAGE)
+            count = self._redis.eval(_EXPIRE, len(keys), *keys, now - self._max_age_s, PAGE)
         if count:
             logger.warning("removed %d dead letters, older than %g days", count, days)
 
@@ -239,4 +185,5 @@ class DeadLetters:
             yield
         except (redis.RedisError, OSError) as exc:
             # Not chained: redis-py's messages may quote what was sent.
-            raise DeadLetterError(f"{self._address} {in_words(exc)}") from None
+            other = ": a key of it is of another type" if "WRONGTYPE" in str(exc) else ""
+            raise DeadLetterError(f"{self._address} {in_words(exc)}{other}") from None
