@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from ..dead_letters.letter import Filter
+from ..event.printable import printable
 
+_MOST_REASONS = 20
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -54,5 +56,9 @@ def filter_of(**options: Any) -> Filter:
 
 
 def by_reason(counts: Mapping[str, int]) -> str:
-    """``http_400: 2, http_413: 1``."""
-    return ", ".join(f"{reason}: {count:,}" for reason, count in Counter(counts).most_common())
+    """``http_400: 2, http_413: 1``; of many reasons, which somebody has made up, the first."""
+    most = Counter(counts).most_common()
+    shown = [f"{printable(reason)}: {count:,}" for reason, count in most[:_MOST_REASONS]]
+    if others := most[_MOST_REASONS:]:
+        shown.append(f"{len(others):,} other reasons: {sum(n for _, n in others):,}")
+    return ", ".join(shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,12 +14,14 @@ import click
 from ..dead_letters.letter import ALL, PERSONAL, DeadLetter, Fate
 from ..dead_letters.replay import replay
 from ..errors import DeadLetterError, PublishError, SettingsError
+from ..event.printable import json_text
 from ..runtime.runtime import Runtime
 from ..status.verdict import counted
 from ..testing.schema import faults_of
 from .choice import FILTERS, by_reason, filter_of
 from .chosen_app import chosen_runtime
 from .exits import FAILED, INTERRUPTED, NOT_FOUND, OK, UNREACHABLE, Failure
+from .lines import print_line
 
 _HEAD = "ID                LAST FAILURE, UTC    REASON                  STATUS  ATTEMPTS  EVENT"
 _ROW = (
@@ -88,14 +89,16 @@ def show(*, letter_id: str, show_payload: bool, explain: bool, as_json: bool) ->
         except SettingsError as exc:
             raise Failure(f"{exc}.", FAILED) from None
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json_text(facts, indent=2))
         return
     for name, value in facts.items():
         if name == "refused":
             _print_faults(value)
             continue
-        shown = json.dumps(value, indent=2) if name in PERSONAL and value is not None else value
-        click.echo(f"{name:<10}{'-' if shown is None else shown}")
+        if name in PERSONAL and value is not None:
+            click.echo(f"{name:<10}{json_text(value, indent=2)}")
+        else:
+            print_line(f"{name:<10}{'-' if value is None else value}")
 
 
 @dead_letters.command("replay", params=[*_CHANGING])
@@ -170,7 +173,7 @@ def _carry_out(
     if as_json:
         counts = {fate.value: seen[fate] for fate in (aim, Fate.GONE, Fate.BUSY, Fate.NO_EVENT)}
         result = {"matched": len(ids), **counts, "remaining": remaining}
-        click.echo(json.dumps(result | {"unknown": missing, "error": problem}, indent=2))
+        click.echo(json_text(result | {"unknown": missing, "error": problem}, indent=2))
     elif problem is None:
         click.echo(f"{counted(seen[aim])} {aim.value}.")
     _tell(seen, missing)
@@ -186,7 +189,7 @@ def _carry_out(
 def _tell(seen: Counter[Fate], missing: list[str]) -> None:
     """Say what became of those that were not simply done."""
     for letter_id in missing:
-        click.echo(
+        print_line(
             f"No dead letter has the id {letter_id}: mistyped, or replayed, purged or removed for "
             "its age.",
             err=True,
@@ -200,7 +203,7 @@ def _print_faults(faults: list[str]) -> None:
     if not faults:
         click.echo("refused   nothing by the Event API's schema: the reason is elsewhere")
     for number, fault in enumerate(faults[:_MOST_FAULTS]):
-        click.echo(f"{'' if number else 'refused':<10}{fault}")
+        print_line(f"{'' if number else 'refused':<10}{fault}")
     if len(faults) > _MOST_FAULTS:
         click.echo(f"{'':<10}and {len(faults) - _MOST_FAULTS:,} more")
 
@@ -209,7 +212,7 @@ def _print_array(letters: Iterable[DeadLetter]) -> None:
     """One JSON array, a letter a line, printed as they come."""
     before = "["
     for letter in letters:
-        click.echo(f"{before}\n{json.dumps(letter.as_dict())}", nl=False)
+        click.echo(f"{before}\n{json_text(letter.as_dict())}", nl=False)
         before = ","
     click.echo("[]" if before == "[" else "\n]")
 
@@ -219,5 +222,5 @@ def _print_table(letters: Iterable[DeadLetter]) -> None:
     for number, letter in enumerate(letters, 1):
         if number == 1:
             click.echo(_HEAD)
-        click.echo(_ROW.format(letter, status="-" if letter.status is None else letter.status))
+        print_line(_ROW.format(letter, status="-" if letter.status is None else letter.status))
     click.echo(f"{counted(number)}.", err=True)

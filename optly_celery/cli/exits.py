@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..errors import DeadLetterError, NoSuchDeadLetterError, SettingsError
+from ..event.printable import printable
 
 OK = 0
 FAILED = 1  # not healthy, or not all that was asked for was done
@@ -21,7 +22,7 @@ class Failure(click.ClickException):
     """Ends the command with a sentence on stderr and an exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.exit_code = exit_code  # type: ignore[misc, unused-ignore]
 
 

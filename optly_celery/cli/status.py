@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 
 import click
 from celery.utils.nodenames import default_nodename, host_format
 
+from ..event.printable import json_text
 from ..status.verdict import Status, collect, verdict
 from ..worker.receive.scripts import ASIDE
 from .choice import by_reason
 from .chosen_app import chosen_runtime
 from .exits import FAILED, OK, UNREACHABLE, Failure
+from .lines import print_line
 
 
 @click.command()
@@ -44,11 +45,11 @@ def status(*, as_json: bool, timeout_s: float, worker: str | None) -> None:
     found = collect(chosen_runtime(), timeout_s=timeout_s, worker=name)
     judged = verdict(found)
     if as_json:
-        click.echo(json.dumps(found.as_dict(), indent=2))
+        click.echo(json_text(found.as_dict(), indent=2))
     elif found.broker_answered:
         for label, text in _rows(found):
-            click.echo(f"{label:<14}{text}")
-        click.echo(judged.text)
+            print_line(f"{label:<14}{text}")
+        print_line(judged.text)
     if not found.broker_answered:
         raise Failure(
             f"{'; '.join(found.unanswered)}. Check that it runs, and that broker_url "

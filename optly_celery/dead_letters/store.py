@@ -152,8 +152,9 @@ class DeadLetters(Looking):
     def expired(self) -> int:
         """How many letters have been removed for their age since the store was made."""
         with self._asking():
-            count = self._redis.get(self._expired) or b"0"
-        if not count.isdigit():
+            found = self._redis.get(self._expired)
+        count = b"0" if found is None else found
+        if not count.isdigit() or len(count) > 19:  # Redis counts to 2**63
             raise DeadLetterError(f"{self._address} has no number under {self._expired}")
         return int(count)
 

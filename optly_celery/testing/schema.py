@@ -37,7 +37,11 @@ def faults_of(params: object) -> Iterator[str]:
         SettingsError: jsonschema is not installed.
     """
     found = _validator("an explanation").iter_errors(params)
-    errors = sorted(found, key=lambda e: [(isinstance(p, str), p) for p in e.absolute_path])
+    try:
+        errors = sorted(found, key=lambda e: [(isinstance(p, str), p) for p in e.absolute_path])
+    except RecursionError:
+        yield "the whole: nested too deep to be looked at"
+        return
     # Each missing name is an error of its own.
     yield from dict.fromkeys(f"{_path(e.absolute_path)}: {_why(e)}" for e in errors)
 

@@ -110,5 +110,8 @@ def unpark(channel: Any, queue: str, host: str, limit: int) -> int:
 def counts(channel: Any, queue: str) -> dict[str, int]:
     """How many messages of which hosts are parked."""
     found = run(channel, _COUNT, (HOSTS % queue,))
-    names = (h.decode() if isinstance(h, bytes) else str(h) for h in found[::2])
+    # Whatever somebody has put into the set, it hides no other host.
+    names = (
+        h.decode(errors="backslashreplace") if isinstance(h, bytes) else str(h) for h in found[::2]
+    )
     return dict(zip(names, map(int, found[1::2]), strict=True))

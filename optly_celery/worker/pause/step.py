@@ -22,6 +22,7 @@ from celery.worker import state as worker_state
 
 from ... import signals
 from ...broker_errors import in_words
+from ...event.printable import printable
 from ..loop import Loop
 from ..message import host_in
 from ..receive import origin
@@ -230,7 +231,7 @@ class Pausing:
     def _tell(self, change: Change) -> None:
         """To a person by the log, to programs by a signal, and to monitors."""
         word = "paused" if change.paused else "resumed"
-        logger.warning("deliveries to %s %s: %s", change.host, word, change.reason)
+        logger.warning("deliveries to %s %s: %s", printable(change.host), word, change.reason)
         told = {"host": change.host, "reason": change.reason}
         signals.tell(signals.paused if change.paused else signals.resumed, **told)
         if events := self._consumer.event_dispatcher:
