@@ -16,35 +16,41 @@ def printable(value: object) -> str:
     return _OBEYED.sub(_escape, value if isinstance(value, str) else str(value))
 
 
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON of a value that was JSON: one that any reader takes, without a control character.
+def json_text(value: Any, *, indent: int | None = None, only_ascii: bool = True) -> str:
+    """JSON of a value that was JSON: one that any reader takes, and that no output obeys.
 
     NaN and its like become text. What is nested too deep to be laid out comes on one line, and
     where Python cannot even do that, a sentence stands for it.
     """
+    options = {"ensure_ascii": only_ascii}
     try:
-        text = _dumps(value, indent)
+        text = _dumps(value, options | {"indent": indent})
     except RecursionError:
-        text = _without_the_deep(value)
-    return text.replace("\x7f", "\\u007f")
+        text = _without_the_deep(value, options)
+    return _OBEYED.sub(_json_escape, text)
 
 
-def _dumps(value: Any, indent: int | None = None) -> str:
+def _dumps(value: Any, options: dict[str, Any]) -> str:
     try:
-        return json.dumps(value, indent=indent, allow_nan=False)
+        return json.dumps(value, allow_nan=False, **options)
     except ValueError:
-        return json.dumps(json.loads(json.dumps(value), parse_constant=str), indent=indent)
+        return json.dumps(json.loads(json.dumps(value), parse_constant=str), **options)
 
 
-def _without_the_deep(value: Any) -> str:
+def _without_the_deep(value: Any, options: dict[str, Any]) -> str:
     try:
-        return _dumps(value)
+        return _dumps(value, options)
     except RecursionError:
         if not isinstance(value, dict):
             return '"(nested too deep to be shown)"'
-        parts = (f"{json.dumps(str(k))}: {_without_the_deep(v)}" for k, v in value.items())
+        parts = [f"{json.dumps(k)}: {_without_the_deep(v, options)}" for k, v in value.items()]
         return f"{{{', '.join(parts)}}}"
 
 
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    # Line breaks are the layout's: json writes those in texts as escapes.
+    return "\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}"

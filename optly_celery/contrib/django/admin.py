@@ -6,8 +6,8 @@ more each.
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +25,7 @@ from ...celery_app import current_app
 from ...dead_letters.letter import PERSONAL, Fate, Filter, event_dict
 from ...dead_letters.replay import replay
 from ...errors import DeadLetterError, PublishError, SettingsError
+from ...event.printable import json_text, printable
 from ...runtime.process import runtime_of
 from .models import DeadLetter
 
@@ -76,7 +77,7 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
             dead = runtime_of(current_app()).dead_letters
             reasons = dead.count_by_reason()
             found = dead.list(_filter(request.GET), newest_first=True)
-            letters = list(islice(found, _SHOWN))
+            letters = [letter.printable() for letter in islice(found, _SHOWN)]
         except (DeadLetterError, SettingsError) as exc:
             messages.error(request, f"The dead letter store cannot be read: {exc}.")
         return self._page(
@@ -93,15 +94,14 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
         try:
             letter = runtime_of(current_app()).dead_letters.show(letter_id)
         except (DeadLetterError, SettingsError) as exc:
-            messages.error(request, f"{exc}.")
+            messages.error(request, printable(f"{exc}."))
             return HttpResponseRedirect(reverse(_LIST, current_app=self.admin_site.name))
-        facts = letter.as_dict()
-        for name in PERSONAL:
-            del facts[name]
+        letter_id = printable(letter_id)  # which a person may have typed
+        facts = {k: v for k, v in letter.printable().as_dict().items() if k not in PERSONAL}
         event = answer = None
         if request.user.has_perm("optly_celery.view_deadletter_event"):
-            event = json.dumps(event_dict(letter.event), indent=2, ensure_ascii=False)
-            answer = letter.answer
+            event = json_text(event_dict(letter.event), indent=2, only_ascii=False)
+            answer = "\n".join(map(printable, (letter.answer or "").splitlines()))
             # Personal data: who looked is worth a line.
             logger.info("dead letter %s was looked into by user %s", letter_id, request.user.pk)
         return self._page(
@@ -145,5 +145,5 @@ class DeadLetterAdmin(admin.ModelAdmin):  # type: ignore[misc]
 def _filter(query: Any) -> Filter:
     _, ages = _AGES.get(query.get("age"), ("", Filter()))
     status = query.get("status", "")
-    number = int(status) if status.isascii() and status.isdigit() else None
+    number = int(status) if re.fullmatch("[0-9]{3}", status) else None
     return replace(ages, reason=query.get("reason") or None, status=number)
