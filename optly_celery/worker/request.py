@@ -14,6 +14,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from ..errors import PermanentDeliveryError, forget_frames
+from ..event.printable import printable
 from ..event.summary import is_summary
 from ..names import RECEIVED_AT_HEADER
 from .message import summary, url_of
@@ -212,6 +213,7 @@ class DeliverRequest(DiscreetRequest):
         state.task_ready(self)
         self.send_event("task-retried", exception=f"given back: {reason}", traceback="")
         level = logging.INFO if reason == PAUSED else logging.WARNING  # there may be hundreds
-        logger.log(level, "%s is given back in %.1f s: %s", self.id, countdown, reason)
+        name = printable(self.id)
+        logger.log(level, "%s is given back in %.1f s: %s", name, countdown, reason)
         loop = self._parts.loop
-        loop.later(countdown, functools.partial(loop.give_back, self.message, self.id))
+        loop.later(countdown, functools.partial(loop.give_back, self.message, name))

@@ -11,6 +11,7 @@ from celery.worker import state
 
 from ..dead_letters.store import DeadLetters
 from ..errors import DeadLetterError
+from ..event.printable import printable
 from ..names import SWEPT_HEADER
 from .loop import Loop
 from .message import kept_request
@@ -66,7 +67,8 @@ class Suspects:
         try:
             return self._dead.strike(request.id, least=least)
         except DeadLetterError as exc:
-            logger.warning("%s: its worker's death could not be noted: %s", request.id, exc)
+            name = printable(request.id)
+            logger.warning("%s: its worker's death could not be noted: %s", name, exc)
             return 0
 
     def forgive(self, request: Any) -> None:
@@ -78,7 +80,7 @@ class Suspects:
         try:
             self._dead.forgive(request.id)
         except DeadLetterError as exc:
-            logger.info("%s: its note stays until it expires: %s", request.id, exc)
+            logger.info("%s: its note stays until it expires: %s", printable(request.id), exc)
 
     def end(self, request: Any, reason: str) -> None:
         """Keep a request's event, or its message where that is none, and ack; else give it back."""

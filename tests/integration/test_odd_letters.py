@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
+from io import StringIO
 
 import pytest
 from hypothesis import given
@@ -16,10 +18,14 @@ from optly_celery.dead_letters.letter_id import meant, shown
 from optly_celery.dead_letters.replay import replay
 from optly_celery.errors import DeadLetterError
 from optly_celery.event.event import Event
+from optly_celery.status.questions import WorkerStatus
+from optly_celery.status.verdict import Status
 
 from ..commands import invoke
+from ..conftest import celery_app
 from ..letters import DAY_S, Clock, event_of, keep, kept, store
 from ..odd_letters import BASE, LANGUAGE, NOW, OBEYED, ODD, is_obeyed, write
+from ..support import eventually
 
 EACH = pytest.mark.parametrize("odd", ODD, ids=[odd.name for odd in ODD])
 KEYS = ("events", "facts", "times")
@@ -285,6 +291,83 @@ def test_a_thousand_made_up_reasons_do_not_fill_the_screen(dead, broker, app):
     assert "(http_400: 2, " in done.stdout
     assert "981 other reasons: 981)" in done.stdout
     assert len(done.stdout) < 2000
+
+
+@pytest.mark.parametrize("way", ["manage.py", "flask"])
+def test_other_doors_to_the_commands_escape_as_well(dead, broker, way):
+    """The commands are the same ones, about the framework's Celery app."""
+    write(broker, *ODD)
+
+    for command in (["list"], ["list", "--json"], ["purge", "--reason", "unreadable", "--yes"]):
+        printed = DOORS[way](broker, ["dead-letters", *command])
+        assert not is_obeyed(printed, lines=True)
+        if command == ["list"]:
+            assert len(printed.splitlines()) >= 1 + len(ODD)
+    assert dead.count_by_reason().keys() == {"http_400"}
+
+
+def test_status_shows_odd_hosts_and_workers_in_lines_of_their_own(app, broker, monkeypatch):
+    """What is parked for whom, and who answers, comes from Redis as well; it hides no other."""
+    client = broker.client()
+    odd = OBEYED.encode(errors="surrogatepass")
+    hosts = [odd, b"\xff\n", b"", b"a b/c", b"logx.optimizely.com"]
+    client.sadd("optimizely.parked", *hosts)
+    for host in hosts:
+        client.rpush(b"optimizely.parked." + host, "x", "y")
+
+    done = invoke("status", "--timeout", "0.2", app=app)
+    assert not is_obeyed(done.output, lines=True)
+    assert done.stdout.count("parked        2 for ") == len(hosts)
+    assert "2 for logx.optimizely.com\n" in done.stdout
+    as_json = invoke("status", "--timeout", "0.2", "--json", app=app).stdout
+    assert len(_strict(as_json)["parked"]) == len(hosts)
+
+    worker = WorkerStatus(OBEYED, True, True, (OBEYED,))
+    found = Status(broker=OBEYED, queue=OBEYED, waiting=0, workers=(worker,),
+                   parked={OBEYED: 1}, dead_letters={OBEYED: 1}, unanswered=(OBEYED,))  # fmt: skip
+    module = sys.modules["optly_celery.cli.status"]  # the package's attribute is the command
+    monkeypatch.setattr(module, "collect", lambda *_, **__: found)
+    for options in ([], ["--json"]):
+        assert not is_obeyed(invoke("status", *options, app=app).output, lines=True)
+
+
+def test_a_worker_logs_an_odd_host_in_one_line(broker, make_worker):
+    """Who writes into the set of parked hosts does not write the worker's log."""
+    client = broker.client()
+    for host in ("a\nWARNING all is well", "b\x1b[2J\u202e", "c"):
+        client.sadd("optimizely.parked", host)
+        client.rpush(f"optimizely.parked.{host}", "x")
+    worker = make_worker(broker.url)
+
+    eventually(lambda: worker.output().count("deliveries to ") >= 3, what=worker.output)
+
+    said = [line for line in worker.output().split("\n") if "deliveries to " in line]
+    assert not any(line.startswith("WARNING all is well") for line in worker.output().split("\n"))
+    assert not is_obeyed("".join(said))
+    assert "deliveries to a\\nWARNING all is well paused" in worker.output()
+
+
+def _by_manage(broker, arguments):
+    from django.core.management import call_command
+
+    from ..contrib import django_site  # noqa: F401 - configures Django
+
+    printed = StringIO()
+    with celery_app(broker.url):
+        call_command("optimizely", *arguments, stdout=printed)
+    return printed.getvalue()
+
+
+def _by_flask(broker, arguments):
+    from ..contrib.test_flask import create_app
+
+    app = create_app(celery={"broker_url": broker.url})
+    done = app.test_cli_runner().invoke(args=["optimizely", *arguments])
+    assert done.exit_code == OK
+    return done.output
+
+
+DOORS = {"manage.py": _by_manage, "flask": _by_flask}
 
 
 def _strict(text):
