@@ -28,6 +28,7 @@ from .borrowed import REQUEST
 from .message import event_of, first_at, is_due, url_in
 from .parts import Parts, known_parts, parts_of
 from .request import PAUSED, DeliverRequest, DiscreetRequest, GiveBack
+from .results import discreet
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,15 @@ class DeliverTask(Task):  # type: ignore[misc]
     def runtime(self) -> Runtime:
         """What this process holds for this task's app."""
         return runtime_of(self.app)
+
+    @property
+    def backend(self) -> Any:
+        """Where Celery stores this task's results, if it does: without what is in the event."""
+        return discreet(super().backend)
+
+    @backend.setter
+    def backend(self, value: Any) -> None:
+        Task.backend.fset(self, value)
 
     @property
     def parts(self) -> Parts:

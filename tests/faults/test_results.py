@@ -1,0 +1,173 @@
+"""What workers leave in a result backend: how tasks ended, and nothing of their events."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from optly_celery.names import DELIVER_TASK
+from optly_celery.tasks import deliver
+from optly_celery.testing.server import Answer
+
+from ..conftest import celery_app
+from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line
+from ..support import US_URL, eventually, params_of
+from .test_poison import DEADLY, POOLS
+
+# All that is in an event and in no summary of it.
+PRIVATE = re.compile(rb"jane|secret of|of-event|visitor|snapshots|campaign_activated")
+
+STORING = (
+    IMPATIENT.replace('": 4', '": 300')
+    + DEADLY
+    + """
+import os
+
+result_backend = os.environ["OPTLY_BROKER_URL"][:-1] + "1"
+result_extended = True
+
+
+def _before_start(task, task_id, args, kwargs):
+    whole = repr((args, kwargs))
+    if "odd-unicode" in whole:
+        raise UnicodeEncodeError("utf-8", whole, 0, 1, "surrogates of " + whole)
+    if "odd-cause" in whole:
+        try:
+            raise KeyError(whole)
+        except KeyError as exc:
+            raise RuntimeError(whole) from exc
+    if "odd-given-up" in whole:
+        from celery.exceptions import MaxRetriesExceededError
+
+        raise MaxRetriesExceededError(whole, task_args=args, task_kwargs=kwargs)
+
+
+task_annotations = {"optly_celery.deliver": {"before_start": _before_start}}
+"""
+)
+"""Configuration with a result backend, and with faults that quote what they were given."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One way to have results; what is stored then of our own messages, and of those by name."""
+
+    text: str
+    ours: str
+    theirs: str = "all"  # a message that is sent by name says that its result is wanted
+    header: bool | None = None
+
+
+ERRORS = "task_store_errors_even_if_ignored = True\n"
+CONFIGS = {
+    "extended alone": Config("", "nothing"),
+    "errors though ignored": Config(ERRORS, "errors"),
+    "not ignored": Config("task_ignore_result = False\n", "nothing"),
+    "not ignored by annotation": Config(
+        'task_annotations["optly_celery.deliver"]["ignore_result"] = False\n', "nothing"
+    ),
+    "not ignored by the message": Config("", "all", header=False),
+    "ignored by the message": Config(ERRORS, "errors", "errors", header=True),
+    "all of them": Config(
+        ERRORS + "task_ignore_result = False\ntask_track_started = True\n", "all", header=False
+    ),
+    "all of them, pickled": Config(
+        ERRORS
+        + 'task_track_started = True\nresult_serializer = "pickle"\n'
+        + 'result_accept_content = ["pickle"]\n',
+        "all",
+        header=False,
+    ),
+}
+QUICK = {
+    ("all of them", "prefork"),
+    ("all of them", "threads"),
+    ("errors though ignored", "threads"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "pool"),
+    [
+        pytest.param(
+            name, pool, id=f"{name}, {pool}",
+            marks=() if (name, pool) in QUICK else pytest.mark.slow,
+        )
+        for name in CONFIGS
+        for pool in POOLS
+    ],
+)  # fmt: skip
+def test_no_result_holds_anything_of_an_event(tmp_path, name, pool):
+    """However a task ends, whoever sent it, in whatever pool, and whatever is stored of it."""
+    config = CONFIGS[name]
+    with Line(tmp_path, config=STORING + config.text, **IMPATIENT_SETTINGS) as line:
+        line.collector.choose = _answer()
+        line.work("-c", "1", pool=pool)
+        stored = line.broker.client().pubsub()
+        stored.psubscribe("celery-task-meta-*")  # also what the next state replaces
+
+        ends = ["SUCCESS", "REFUSED", "RETRY", "odd-unicode", "odd-cause", "odd-given-up"]
+        if pool in ("prefork", "gevent"):
+            ends.append("slow")
+        if pool == "prefork":
+            ends.append("deadly")
+        with celery_app(line.broker.url) as app:
+            for who in ("ours", "theirs"):
+                assert app.control.revoke(f"REVOKED-{who}", reply=True, timeout=30, limit=1)
+            for end in ["REVOKED", *ends]:
+                _send(app, end, config.header)
+                eventually(line.is_empty, what=end)
+
+        wrote = [m["data"] for m in iter(lambda: stored.get_message(timeout=0.5), None)
+                 if m["type"] == "pmessage"]  # fmt: skip
+        results = line.broker.client()
+        results.select(1)
+        wrote += [results.get(key) for key in results.keys("celery-task-meta-*")]
+        found = [value for value in wrote if PRIVATE.search(value)]
+        assert not found
+        for end in ["REVOKED", *ends]:
+            if end != "deadly":  # of which Celery stores nothing while its message goes back
+                _expect(wrote, end, config)
+
+
+def _answer():
+    """Answers by what is in an event; the first attempt of some differs from the next."""
+    seen = set()
+
+    def choose(_method, _target, body):
+        if b"REFUSED" in body:
+            return Answer(400)
+        first, key = body not in seen, body
+        seen.add(key)
+        if b"RETRY" in body and first:
+            return Answer(503)
+        return Answer(204, {}, 0.45) if b"slow" in body and first else None
+
+    return choose
+
+
+def _send(app, end, ignore_result):
+    """One event by our own task, and one by a program that knows its name alone."""
+    options = {} if ignore_result is None else {"ignore_result": ignore_result}
+    if end == "slow":
+        options["soft_time_limit"] = 0.2
+    deliver.apply_async([US_URL, "POST", _params(end, "ours")], task_id=f"{end}-ours", **options)
+    given = {"url": US_URL, "verb": "POST", "params": json.dumps(_params(end, "theirs"))}
+    app.send_task(
+        DELIVER_TASK, kwargs=given, task_id=f"{end}-theirs", queue="optimizely",
+        stamped_headers=["who"], who=f"jane-{end}", **options,
+    )  # fmt: skip
+
+
+def _params(end, who):
+    return params_of(f"jane-{end}@example.com", f"{end}-of-event-{who}")
+
+
+def _expect(wrote, end, config):
+    """That there was something to look at: a result for each end that is to be stored."""
+    for who, stored in (("ours", config.ours), ("theirs", config.theirs)):
+        about = [value for value in wrote if f"{end}-{who}".encode() in value]
+        assert bool(about) == (stored == "all" or (stored == "errors" and end != "SUCCESS"))
