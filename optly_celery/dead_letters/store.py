@@ -3,14 +3,14 @@
 Three keys hold them: ``events`` and ``facts`` (by the letter's id, as JSON) and ``times`` (ids by
 last failure). Every change is one transaction or script, so a crash at any point leaves nothing
 half done. Reading changes nothing: only `keep`, which runs in workers, removes letters for their
-age, since whoever looks may do so with other settings than the workers'.
+age, since whoever looks may do so with other settings than the workers'. The time is the server's:
+one host whose clock is wrong would remove the letters of all others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -49,7 +49,7 @@ class DeadLetters(Looking):
     """The store, on a Redis-protocol server; made without connecting.
 
     Every method raises `DeadLetterError` when the server refuses, or leaves a command without an
-    answer for 5 seconds.
+    answer for 5 seconds. ``clock`` None is the server's, seconds since the epoch.
 
     Raises:
         SettingsError: the URL is not one that redis-py understands.
@@ -61,7 +61,7 @@ class DeadLetters(Looking):
         *,
         max_age_s: float,
         key_prefix: str = "",
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         try:
             self._redis: Any = redis.Redis.from_url(
@@ -80,7 +80,7 @@ class DeadLetters(Looking):
                 "redis://:password@host:6379/0, with the password percent-encoded"
             ) from None
         self._max_age_s = max_age_s
-        self._clock = clock
+        self._clock = self._server_time if clock is None else clock
         base = f"{key_prefix}optly_celery:dead-letters:"
         self._events, self._facts, self._times = (base + k for k in ("events", "facts", "times"))
         self._expired, self._claims = base + "expired", base + "replaying:"
@@ -171,6 +171,11 @@ class DeadLetters(Looking):
         """Count from the start again."""
         with self._asking():
             self._redis.delete(self._strikes + task_id)
+
+    def _server_time(self) -> float:
+        with self._asking():
+            found: Any = self._redis.time()
+        return float(found[0] + found[1] / 1e6)
 
     def _expire(self, now: float) -> None:
         keys = (self._times, self._facts, self._events, self._expired)

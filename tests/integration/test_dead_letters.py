@@ -7,9 +7,12 @@ import logging
 import select
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -20,6 +23,7 @@ from optly_celery.errors import DeadLetterError, NoSuchDeadLetterError, PublishE
 from optly_celery.event.event import Event
 
 from ..letters import DAY_S, Clock, event_of, keep, kept, store
+from ..support import eventually
 
 
 def test_a_kept_letter_is_listed_shown_and_counted(broker):
@@ -124,6 +128,58 @@ def test_workers_that_remove_the_same_letters_count_them_once(broker):
 
     assert old.expired() == 100
     assert len(old.ids()) == 8
+
+
+ELSEWHERE = """
+import sys, time
+
+late_s, url, number = float(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+true = time.time
+time.time = lambda: true() + late_s
+
+from optly_celery.dead_letters.letter import Filter
+from tests.letters import event_of, kept
+from optly_celery.dead_letters.store import DeadLetters
+
+dead = DeadLetters(url, max_age_s=1800)
+dead.keep(kept(event_of(number), f"task-{number}"))
+print(len(dead.ids(Filter(newer_than_s=600))), len(dead.ids(Filter(older_than_s=600))))
+"""
+"""Another host: it keeps a letter, and counts those of the last ten minutes, and the others."""
+
+
+@pytest.mark.parametrize("wrong_by_s", [3600, -3600, 40 * DAY_S, -40 * DAY_S, 0])
+def test_a_clock_that_is_wrong_removes_no_letter_and_makes_none_older(broker, wrong_by_s):
+    """The time is the server's, for what is kept, what is too old, and what a filter means."""
+    dead = store(broker, max_age_s=1800)
+    before = datetime.now(timezone.utc)
+    keep(dead, 1)
+
+    found = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(wrong_by_s), broker.url, "2"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    keep(dead, 3)
+
+    assert found.split() == ["2", "0"], "as whoever's clock is wrong sees it"
+    assert [letter.task_id for letter in dead.list()] == ["task-1", "task-2", "task-3"]
+    assert len(dead.ids(Filter(newer_than_s=600))) == 3
+    assert dead.ids(Filter(older_than_s=600)) == []
+    assert dead.expired() == 0
+    for letter in dead.list():
+        assert timedelta(seconds=-1) <= letter.last_at - before <= timedelta(seconds=60)
+
+
+def test_by_the_servers_time_old_letters_are_removed_as_ever(broker):
+    """It is not that nothing is removed any more."""
+    dead = store(broker, max_age_s=0.05)
+    keep(dead, 1)
+    asked = broker.client().time()
+
+    eventually(lambda: broker.client().time() > (asked[0] + 1, asked[1]), what="a second later")
+    young = keep(store(broker, max_age_s=1), 2)
+
+    assert (dead.ids(), dead.expired()) == ([young], 1)
 
 
 def test_apps_with_a_key_prefix_have_letters_of_their_own(broker):
