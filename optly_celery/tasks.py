@@ -88,6 +88,8 @@ def deliver(
         rest = outcome.rest
         self.request.update(
             args=[url, verb, rest.wire_params], argsrepr=rest.summary,
+            # However they came: what is given twice cannot be published.
+            kwargs={} if headers is None else {"headers": headers},
             **{REFUSED_HEADER: refused, PARTS_HEADER: list(outcome.parts)},
         )  # fmt: skip
         raise TransientDeliveryError(

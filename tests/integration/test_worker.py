@@ -174,6 +174,42 @@ def test_attempts_end_with_a_dead_letter(line, uuid):
     eventually(lambda: line.watch.kinds(task_id).count("task-retried") == 2)
 
 
+OWN = {"X-Own": "7"}
+
+
+@pytest.mark.parametrize(
+    ("named", "headers"),
+    [
+        (("url", "verb", "params"), {}),
+        (("verb", "params"), {}),
+        (("params",), {}),
+        ((), {}),
+        (("url", "verb", "params", "headers"), OWN),
+        (("params", "headers"), OWN),
+        ((), OWN),
+        (("headers",), OWN),
+    ],
+    ids=lambda value: ",".join(value) or "none",
+)
+def test_a_retry_posts_the_same_however_its_arguments_were_given(line, uuid, shop, named, headers):
+    """By position or by name, headers too; each retry is an attempt, and attempts end."""
+    line.collector.script(503, 503, 503)
+    given = {"url": US_URL, "verb": "POST", "params": params_of(uuid=uuid)}
+    given |= {"headers": headers} if headers else {}
+    args = [value for name, value in given.items() if name not in named]
+    kwargs = {name: given[name] for name in named if name in given}
+
+    task_id = shop.send_task(DELIVER_TASK, args, kwargs, queue="optimizely").id
+
+    line.ends(task_id, "FAILURE")
+    (letter,) = line.letters(task_id)
+    posts = line.posts(uuid)
+    assert (letter.reason, letter.attempts, len(posts)) == ("attempts_exhausted", 3, 3)
+    assert len({p.body for p in posts}) == 1
+    assert {p.headers.get("x-own") for p in posts} == {headers.get("X-Own")}
+    assert line.kept(letter).headers == (headers or None)
+
+
 def test_an_event_that_is_too_old_gets_no_further_attempt(line, uuid):
     """The age counts from when the event was first enqueued."""
     line.collector.script(503)
