@@ -86,7 +86,7 @@ def shown_request(request: Any) -> Any:
 def shown_error(error: BaseException) -> BaseException:
     """What may be stored of an error: of ours what it counts by, of others the name alone."""
     kind: Any = type(error)
-    if isinstance(error, _PLAIN):
+    if issubclass(kind, _PLAIN):
         return error
     if not issubclass(kind, OptlyCeleryError):
         return OptlyCeleryError(f"unexpected {kind.__name__}")

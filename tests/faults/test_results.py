@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from optly_celery.names import DELIVER_TASK
 from optly_celery.tasks import deliver
 from optly_celery.testing.server import Answer
 
@@ -16,6 +15,7 @@ from ..conftest import celery_app
 from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line
 from ..support import US_URL, eventually, params_of
 from .test_poison import DEADLY, POOLS
+from .test_poison import _message as message_of
 
 # All that is in an event and in no summary of it.
 PRIVATE = re.compile(rb"jane|secret of|of-event|visitor|snapshots|campaign_activated")
@@ -53,19 +53,19 @@ task_annotations = {"optly_celery.deliver": {"before_start": _before_start}}
 
 @dataclass(frozen=True)
 class Config:
-    """One way to have results; what is stored then of our own messages, and of those by name."""
+    """One way to have results; what is stored at least, of our own messages and of others."""
 
     text: str
     ours: str
-    theirs: str = "all"  # a message that is sent by name says that its result is wanted
+    theirs: str = "all"
     header: bool | None = None
 
 
 ERRORS = "task_store_errors_even_if_ignored = True\n"
 CONFIGS = {
-    "extended alone": Config("", "nothing"),
-    "errors though ignored": Config(ERRORS, "errors"),
-    "not ignored": Config("task_ignore_result = False\n", "nothing"),
+    "extended alone": Config("", "nothing", "nothing"),
+    "errors though ignored": Config(ERRORS, "errors", "errors"),
+    "not ignored": Config("task_ignore_result = False\n", "nothing", "nothing"),
     "not ignored by annotation": Config(
         'task_annotations["optly_celery.deliver"]["ignore_result"] = False\n', "nothing"
     ),
@@ -118,7 +118,7 @@ def test_no_result_holds_anything_of_an_event(tmp_path, name, pool):
             for who in ("ours", "theirs"):
                 assert app.control.revoke(f"REVOKED-{who}", reply=True, timeout=30, limit=1)
             for end in ["REVOKED", *ends]:
-                _send(app, end, config.header)
+                _send(line, end, config.header)
                 eventually(line.is_empty, what=end)
 
         wrote = [m["data"] for m in iter(lambda: stored.get_message(timeout=0.5), None)
@@ -149,16 +149,24 @@ def _answer():
     return choose
 
 
-def _send(app, end, ignore_result):
-    """One event by our own task, and one by a program that knows its name alone."""
+def _send(line, end, ignore_result):
+    """One event by our own task, and one of another program."""
     options = {} if ignore_result is None else {"ignore_result": ignore_result}
     if end == "slow":
         options["soft_time_limit"] = 0.2
     deliver.apply_async([US_URL, "POST", _params(end, "ours")], task_id=f"{end}-ours", **options)
-    given = {"url": US_URL, "verb": "POST", "params": json.dumps(_params(end, "theirs"))}
-    app.send_task(
-        DELIVER_TASK, kwargs=given, task_id=f"{end}-theirs", queue="optimizely",
-        stamped_headers=["who"], who=f"jane-{end}", **options,
+    client = line.broker.client()
+    client.lpush("optimizely", json.dumps(_from_elsewhere(line, end, options)))
+
+
+def _from_elsewhere(line, end, options):
+    """As a program in another language may send it: without a summary, with stamps."""
+    params = json.dumps(_params(end, "theirs"))
+    limits = [None, options.pop("soft_time_limit", None)]
+    return message_of(
+        line, [[], {"url": US_URL, "verb": "POST", "params": params}, None],
+        id=f"{end}-theirs", timelimit=limits,
+        stamped_headers=["who"], stamps={"who": [f"jane-{end}"]}, **options,
     )  # fmt: skip
 
 
@@ -170,4 +178,5 @@ def _expect(wrote, end, config):
     """That there was something to look at: a result for each end that is to be stored."""
     for who, stored in (("ours", config.ours), ("theirs", config.theirs)):
         about = [value for value in wrote if f"{end}-{who}".encode() in value]
-        assert bool(about) == (stored == "all" or (stored == "errors" and end != "SUCCESS"))
+        if stored == "all" or (stored == "errors" and end != "SUCCESS"):
+            assert about, (end, who)
