@@ -213,7 +213,7 @@ class DeliverRequest(DiscreetRequest):
         state.task_ready(self)
         self.send_event("task-retried", exception=f"given back: {reason}", traceback="")
         level = logging.INFO if reason == PAUSED else logging.WARNING  # there may be hundreds
-        name = printable(self.id)
-        logger.log(level, "%s is given back in %.1f s: %s", name, countdown, reason)
+        shown = printable(self.id)
+        logger.log(level, "%s is given back in %.1f s: %s", shown, countdown, reason)
         loop = self._parts.loop
-        loop.later(countdown, functools.partial(loop.give_back, self.message, name))
+        loop.later(countdown, functools.partial(loop.give_back, self.message, shown))

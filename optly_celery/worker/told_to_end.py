@@ -18,7 +18,7 @@ from celery.worker import state
 from ..host.periodic import Periodic
 
 _SIGNALS = ("SIGQUIT", "SIGINT", "SIGTERM")
-_WAITS_FOR_THREADS = "worker_Cold"
+_WAITS_FOR_THREADS = "worker_Cold"  # as celery.apps.worker._shutdown_handler names it
 _LOOP_S = 3.0  # a loop that does not turn, as without a broker, is not waited for any longer
 _AGAIN_S = 0.05
 

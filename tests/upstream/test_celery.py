@@ -122,6 +122,12 @@ ROWS = [
     ),
     *rows(
         "celery.app.task:Task", where="worker/task.py", seen=SEEN,
+        gone="see where results are stored: they hold arguments, and so visitors",
+        names={"backend": ("stores results", says("celery.app.trace:build_tracer",
+                                                  "task.backend"))},
+    ),
+    *rows(
+        "celery.app.task:Task", where="worker/task.py", seen=SEEN,
         gone="see what `autoretry_for` and `delay` call now: the policy's wait, the time limit of "
         "publishing and the summary depend on it",
         names={
@@ -186,7 +192,14 @@ ROWS = [
         names={"should_stop": "a person has told the worker to stop"},
     ),
     *rows(
-        "celery.worker", where="worker/pause/step.py worker/suspects.py", seen=SEEN,
+        "celery.apps.worker", where="worker/told_to_end.py", seen=SEEN,
+        gone="see how a cold shutdown is installed: it must not wait for threads in a log line",
+        names={"_shutdown_handler": ("handlers by name", says(
+            "celery.apps.worker:_shutdown_handler", "__name__ = str(f'worker_{how}')"))},
+    ),
+    *rows(
+        "celery.worker", seen=SEEN,
+        where="worker/pause/step.py worker/suspects.py worker/told_to_end.py",
         gone="see the rows of its names",
         names={"state": "what the worker has in its hands, and whether it is stopping"},
     ),
