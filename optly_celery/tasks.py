@@ -157,5 +157,5 @@ def _sizes(header: object) -> tuple[int, ...]:
 
 @worker_init.connect(weak=False)  # type: ignore[untyped-decorator, unused-ignore]
 def _prepare_worker(sender: Any = None, **_: Any) -> None:
-    start.prepare(sender.app, tuning=(EtaLimit, Monitoring, OneCpu))
-    share_copies()
+    if start.prepare(sender.app, tuning=(EtaLimit, Monitoring, OneCpu)):
+        share_copies()

@@ -8,6 +8,7 @@ queue after a while.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -19,13 +20,15 @@ from celery.exceptions import Reject
 from celery.worker.control import inspect_command
 
 from ..broker_errors import in_words
-from ..errors import TransientDeliveryError
+from ..errors import SettingsError, TransientDeliveryError
 from ..event.summary import is_summary
 from ..names import ENQUEUED_AT_HEADER, PARTS_HEADER, PAUSES_COMMAND, REFUSED_HEADER
 from ..runtime.process import runtime_of
 from ..runtime.runtime import Runtime
-from .borrowed import REQUEST
+from .borrowed import REQUEST, missing
+from .loop import Loop
 from .message import event_of, first_at, is_due, url_in
+from .ours import consumes
 from .parts import Parts, known_parts, parts_of
 from .request import PAUSED, DeliverRequest, DiscreetRequest, GiveBack
 from .results import discreet
@@ -35,6 +38,7 @@ logger = logging.getLogger(__name__)
 # A connection to the broker takes half a megabyte, and in an outage all threads fail at once. It
 # waits as Celery's own connection pool does.
 _MOST_PUBLISHING = 8
+_WRONG_S = 30.0  # before what wrong settings keep from being handled is given back
 
 
 class DeliverTask(Task):  # type: ignore[misc]
@@ -69,21 +73,36 @@ class DeliverTask(Task):  # type: ignore[misc]
 
     def start_strategy(self, app: Any, consumer: Any, **kwargs: Any) -> Any:
         """Celery calls this whenever the worker connects."""
-        self._parts = parts = parts_of(consumer)
-        if REQUEST in parts.missing:
+        self._parts = known_parts(consumer)
+        if self._parts is None and consumes(consumer.app):
+            self._parts = parts_of(consumer)
+        if REQUEST in missing():
             self.Request = DiscreetRequest
         handle = super().start_strategy(app, consumer, **kwargs)
+        # What was put off comes back by the way on which Celery hands a request to the pool.
+        self.run_request = consumer.on_task_request
 
         def receive(message: Any, body: Any, *args: Any, **options: Any) -> Any:
+            if self._parts is None and not self._has_parts(consumer, message):
+                return None
             if body is None:
                 due = is_due(message.headers.get("eta"))
-                if not parts.pausing.receives(message, url_in(message), is_due=due):
+                if not self.parts.pausing.receives(message, url_in(message), is_due=due):
                     return None
             return handle(message, body, *args, **options)
 
-        # What was put off comes back by the way on which Celery hands a request to the pool.
-        self.run_request = consumer.on_task_request
         return receive
+
+    def _has_parts(self, consumer: Any, message: Any) -> bool:
+        """Make them for the first message: a worker of other queues may never get one."""
+        try:
+            self._parts = parts_of(consumer)
+        except SettingsError as exc:
+            logger.critical("a deliver task came by another queue, and waits: %s", exc)
+            loop = Loop(consumer)
+            loop.later(_WRONG_S, functools.partial(loop.give_back, message))
+            return False
+        return True
 
     def give_back_if_paused(self, url: object) -> None:
         """Not to post what waited in the pool while a pause began.

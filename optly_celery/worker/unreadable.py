@@ -50,6 +50,10 @@ class Unreadable:
             return functools.partial(self.receive, celerys_way(*args, **kwargs))
 
         self._consumer.create_task_handler = create_task_handler
+        # A queue that is added to a worker that runs already: its loop has made it before.
+        tasks = self._consumer.task_consumer
+        if tasks is not None and tasks.on_message is not None:
+            tasks.on_message = functools.partial(self.receive, tasks.on_message)
 
     def receive(self, celerys_way: Callable[[Any], object], message: Any) -> object:
         """Have Celery receive what it can run, and keep what it cannot."""

@@ -254,6 +254,10 @@ class Consumer:
         self.celerys_way: list[tuple[Any, ...]] = []
         self._soon: list[tuple[Any, tuple[Any, ...]]] = []
 
+    def add_task_queue(self, queue: str, *_: Any, **__: Any) -> None:
+        queues = self.app.amqp.queues
+        self.task_consumer.add_queue(queues.select_add(queues[queue]))
+
     def on_task_request(self, request: Any) -> None:
         self.requests.append(request)
 
