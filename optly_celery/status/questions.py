@@ -18,12 +18,14 @@ class WorkerStatus:
     """One worker that answered: whether it takes from the queue, and can run what it takes.
 
     ``paused`` names endpoints that it does not post to now, or only a little, with the reason.
+    ``late`` is how many events it has under way for longer than any may be.
     """
 
     name: str
     consumes: bool
     knows_task: bool
     paused: tuple[str, ...] = ()
+    late: int = 0
 
 
 def broker_address(app: Any) -> str:
@@ -95,7 +97,8 @@ def workers_of(
     tasks = _by_worker(mailbox.call(list(consumed), "registered", timeout=timeout_s))
     # An item reads "name" or "name [rate_limit=…]".
     able = [n for n, known in tasks.items() if DELIVER_TASK in (i.split(" ")[0] for i in known)]
-    paused = _by_worker(mailbox.call(able, PAUSES_COMMAND, timeout=timeout_s)) if able else {}
+    told = _by_worker(mailbox.call(able, PAUSES_COMMAND, timeout=timeout_s)) if able else {}
+    paused = {name: [item for item in items if "host" in item] for name, items in told.items()}
     return tuple(
         WorkerStatus(
             name,
@@ -104,6 +107,7 @@ def workers_of(
             or any(p["queue"] == queue and p["wanted"] for p in paused.get(name, ())),
             name in able,
             tuple(f"{p['host']} ({p['reason']}, {p['state']})" for p in paused.get(name, ())),
+            sum(item.get("late", 0) for item in told.get(name, ())),
         )
         for name, queues in sorted(consumed.items())
     )

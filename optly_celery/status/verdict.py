@@ -105,6 +105,11 @@ def verdict(status: Status) -> Verdict:
                 f"{', '.join(blind)} would lose events, having no task {DELIVER_TASK}: "
                 "add optly_celery.tasks to that app's include"
             )
+    problems.extend(
+        f"{worker.name} does not come back from {counted(worker.late, 'event')}: restart it"
+        for worker in workers
+        if worker.late
+    )
     paused = [(worker.name, host) for worker in workers for host in worker.paused]
     if not status.asked:
         problems.extend(f"{name} has paused {host}" for name, host in paused)

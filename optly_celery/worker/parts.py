@@ -6,6 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from celery.worker import state
+
+from ..names import DELIVER_TASK
 from ..runtime.process import runtime_of
 from .borrowed import PAUSE, REQUEST, missing
 from .loop import Loop
@@ -45,9 +48,18 @@ class Parts:
             consumer, self.loop, dead, queue=queue, give_back_s=self.give_back_s
         )
         self.set_aside = SetAside(consumer, self.loop, dead, queue=queue)
-
+        self._late_after_s = runtime.longest_task_s + runtime.longest_post_s
         # Only there does a kill look like a success.
         self._returned: set[str] | None = set() if consumer.pool.is_green else None
+
+    def late(self) -> int:
+        """How many events are under way for longer than any may be: their threads are stuck."""
+        before = time.time() - self._late_after_s
+        return sum(
+            1
+            for request in tuple(state.active_requests)
+            if request.type == DELIVER_TASK and (request.time_start or before) < before
+        )
 
     def note_return(self, task_id: str) -> None:
         """The task has run to its end, in this process."""

@@ -185,6 +185,6 @@ class DeliverTask(Task):  # type: ignore[misc]
 
 @inspect_command(name=PAUSES_COMMAND)  # type: ignore[untyped-decorator, unused-ignore]
 def _pauses(state: Any) -> list[dict[str, Any]]:
-    """Endpoints that this worker has paused."""
+    """Endpoints that this worker has paused, and how many events it has not come back from."""
     found = known_parts(state.consumer)
-    return found.pausing.report() if found else []
+    return [*found.pausing.report(), {"late": found.late()}] if found else []

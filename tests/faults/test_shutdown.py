@@ -53,9 +53,9 @@ class Endpoint:
         }.get(kind)
 
 
-def in_full_swing(line, pool, **settings):
+def in_full_swing(line, pool, queues="optimizely"):
     """A worker with retries that wait, retries that come and go, POSTs under way and a queue."""
-    worker = line.work("-c", str(SLOTS), "--prefetch-multiplier", "2", pool=pool, **settings)
+    worker = line.work("-c", str(SLOTS), "--prefetch-multiplier", "2", "-Q", queues, pool=pool)
     line.dispatch(HELD + BUSY)
     eventually(lambda: all(worker.output().count(" retry: ") >= 8 and line.posts(u) for u in HELD))
     line.dispatch(SLOW + IN_LINE)
@@ -117,19 +117,24 @@ def test_a_worker_that_is_told_to_end_hands_everything_on(tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", POOLS)
-def test_a_killed_workers_events_are_back_within_the_visibility_timeout_and_15_s(tmp_path, pool):
+@pytest.mark.parametrize(
+    ("pool", "queues"),
+    [*((pool, "optimizely") for pool in POOLS), *((pool, "optimizely,celery") for pool in POOLS)],
+)
+def test_a_killed_workers_events_are_back_within_the_visibility_timeout_and_15_s(
+    tmp_path, pool, queues
+):
     """SIGKILL with everything under way, and another worker that idles meanwhile."""
     timeout_s = 6
     settings = {"retry_backoff": 0.2, "retry_backoff_max": 1, "request_timeout": "0.5,4"}
     settings |= {"pause_after": 0}  # what fails here is to be retried, not to pause the worker
     with Line(tmp_path, config=config_of(timeout_s), **settings) as line:
         endpoint = line.collector.choose = Endpoint()
-        worker = in_full_swing(line, pool)
+        worker = in_full_swing(line, pool, queues)
         worker.kill()
         killed = time.monotonic()
         endpoint.well = True
-        line.work("-c", str(SLOTS), pool=pool)
+        line.work("-c", str(SLOTS), "-Q", queues, pool=pool)
 
         limit_s = timeout_s + SWEEP_LIMIT_S - (time.monotonic() - killed)
         assert_all_delivered(line, within_s=limit_s, most_duplicates=SLOTS * 2)

@@ -13,6 +13,7 @@ from optly_celery.event.event import Event
 from optly_celery.runtime.process import runtime_of
 from optly_celery.testing.server import Answer
 
+from ..commands import invoke
 from ..conftest import celery_app
 from ..line import Line, batch_of, uuids_in
 from ..support import US_URL, eventually
@@ -203,3 +204,30 @@ def test_an_interim_answer_costs_no_event(tmp_path):
         answered = [(body, number % 3 != 1) for number, (_, body) in enumerate(done)]
         assert sorted(uuids_in(body for body, was_taken in answered if was_taken)) == sorted(uuids)
         assert not list(line.dead.list())
+
+
+STUCK = """
+from celery.signals import task_prerun as _prerun
+
+@_prerun.connect(weak=False)
+def _never_come_back(**_):
+    import time
+    time.sleep(120)
+"""
+"""Configuration of a worker whose threads do not come back, as from a resolver that hangs."""
+
+
+def test_a_worker_whose_threads_do_not_come_back_is_not_called_healthy(tmp_path):
+    """Neither by `status`, nor by the probe that asks that worker alone, and restarts it."""
+    config = config_of(4) + STUCK
+    with Line(tmp_path, config=config, request_timeout="0.5,1", **QUICK) as line:
+        line.work("-c", "2", "-n", "stuck@here")
+        with celery_app(line.broker.url) as app:
+            assert invoke("status", app=app).exit_code == 0
+            line.dispatch(["u-1"])
+            says = "stuck@here does not come back from 1 event: restart it"
+            eventually(lambda: says in invoke("status", app=app).stdout)
+            probe = invoke("status", "--worker", "stuck@here", app=app)
+
+    assert probe.exit_code != 0
+    assert says in probe.stdout

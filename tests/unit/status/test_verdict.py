@@ -12,6 +12,8 @@ ELSEWHERE = WorkerStatus("celery@b", consumes=False, knows_task=True)
 BLIND = WorkerStatus("celery@c", consumes=True, knows_task=False)
 PAUSED = WorkerStatus("celery@d", True, True, ("logx.optimizely.com (http_503, paused)",))
 
+STUCK = WorkerStatus("celery@e", True, True, late=3)
+
 
 def status(**changes):
     usual = {"broker": "redis://b", "queue": "optimizely", "waiting": 3, "unacked": 2,
@@ -52,6 +54,8 @@ def test_events_that_get_delivered_are_healthy(found, text):
         (status(workers=(ELSEWHERE,)), "no worker consumes the queue optimizely"),
         (status(workers=(PAUSED,)), "celery@d has paused logx.optimizely.com (http_503, paused)"),
         (status(workers=(GOOD, BLIND)), "celery@c would lose events"),
+        (status(workers=(GOOD, STUCK)), "celery@e does not come back from 3 events: restart it"),
+        (status(workers=(STUCK,), asked="celery@e"), "celery@e does not come back from 3 events"),
         (status(workers=None, unanswered=("the broker is out of memory",)), "is out of memory"),
         (
             status(dead_letters=None, unanswered=("the dead letter store …",)),
@@ -77,7 +81,7 @@ def test_a_document_holds_status_and_verdict():
     assert known["healthy"] is True
     assert known["dead_letters"] == 2
     assert known["workers"] == [
-        {"name": "celery@a", "consumes": True, "knows_task": True, "paused": ()}
+        {"name": "celery@a", "consumes": True, "knows_task": True, "paused": (), "late": 0}
     ]
     assert (unknown["healthy"], unknown["waiting"], unknown["workers"]) == (False, None, None)
     assert (unknown["dead_letters"], unknown["dead_letters_by_reason"]) == (None, None)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
+from celery.worker import state
 
 from optly_celery.errors import SettingsError
+from optly_celery.names import DELIVER_TASK
 from optly_celery.worker.parts import known_parts, parts_of
 
 from ...support import US_URL
@@ -99,3 +104,17 @@ def test_in_a_green_pool_a_return_is_asked_for_once():
 
     assert [green.has_returned("t-1") for _ in range(2)] == [True, False]
     assert other.has_returned("t-1")
+
+
+def test_what_is_under_way_for_longer_than_any_event_may_be_is_late(monkeypatch):
+    """Not another task of the app's, nor one that waits; a solo pool may have begun none."""
+    now = time.time()
+    begun = [
+        SimpleNamespace(type=DELIVER_TASK, time_start=now - 3600),
+        SimpleNamespace(type=DELIVER_TASK, time_start=now - 1),
+        SimpleNamespace(type=DELIVER_TASK, time_start=None),
+        SimpleNamespace(type="shop.report", time_start=now - 3600),
+    ]
+    monkeypatch.setattr(state, "active_requests", begun)
+
+    assert parts_of(Consumer(an_app())).late() == 1

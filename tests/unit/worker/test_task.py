@@ -453,6 +453,7 @@ def test_a_worker_answers_what_it_has_paused(received):
     """A person sees it by the command that `status` sends."""
     received.pause()
 
-    (told,) = _pauses(SimpleNamespace(consumer=received.consumer))
+    told, late = _pauses(SimpleNamespace(consumer=received.consumer))
+    assert late == {"late": 0}
 
     assert (told["host"], told["reason"]) == ("logx.optimizely.com", "http_503")
