@@ -199,7 +199,7 @@ ROWS = [
     ),
     *rows(
         "celery.worker", seen=SEEN,
-        where="worker/pause/step.py worker/suspects.py worker/told_to_end.py",
+        where="worker/pause/step.py worker/suspects.py worker/told_to_end.py worker/parts.py",
         gone="see the rows of its names",
         names={"state": "what the worker has in its hands, and whether it is stopping"},
     ),
