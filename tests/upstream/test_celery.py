@@ -12,6 +12,7 @@ SEEN = "Celery 5.4.0, 5.5.3, 5.6.3, 5.7.0"
 STATE, CONSUMER = "celery._state", "celery.worker.consumer.consumer:Consumer"
 HANDLE = f"{CONSUMER}.create_task_handler"
 DISPATCHER = "celery.events.dispatcher:EventDispatcher"
+BACKEND = "celery.backends.base:Backend"
 
 
 def _flush_keeps_what_comes_meanwhile() -> None:
@@ -28,6 +29,15 @@ def _flush_keeps_what_comes_meanwhile() -> None:
     late._group_buffer["task"].append("early")
     late.flush()
     assert sent + late._group_buffer["task"] == ["early", "late"]
+
+
+def _stores_through_one_door() -> None:
+    takes(f"{BACKEND}.store_result", "task_id", "result", "state", "traceback", "request")()
+    for mark in ("started", "done", "failure", "retry", "revoked"):
+        says(f"{BACKEND}.mark_as_{mark}", "self.store_result(")()
+    # What `shown_request` puts others in place of.
+    says(f"{BACKEND}._get_result_meta", "getattr(request, 'args'", "getattr(request, 'kwargs'",
+         "getattr(request, 'stamps'")()  # fmt: skip
 
 
 ROWS = [
@@ -134,6 +144,24 @@ ROWS = [
             "retry": ("autoretry_for calls it", says("celery.app.autoretry", "task.retry(")),
             "apply_async": ("retry and delay end there", says("celery.app.task:Task.delay",
                                                               "self.apply_async(")),
+        },
+    ),
+    *rows(
+        "celery.app.task:Task", where="worker/task.py", seen=SEEN,
+        gone="see where the tracer and `Request` take the backend from now: results hold payloads",
+        names={
+            "backend": ("all results of a task go there",
+                        says("celery.app.trace:TraceInfo.handle_failure",
+                             "task.backend.mark_as_failure(")),
+        },
+    ),
+    *rows(
+        BACKEND, where="worker/results.py", seen=SEEN,
+        gone="override what stores a result now, and give it a request without the payload",
+        names={
+            "store_result": ("every state is stored by it", _stores_through_one_door),
+            "__reduce__": ("a result is pickled with its backend's class",
+                           says(f"{BACKEND}.__reduce__", "(self.__class__, args, kwargs)")),
         },
     ),
     *rows(
