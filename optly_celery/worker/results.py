@@ -54,7 +54,7 @@ def discreet(backend: Any) -> Any:
     kind: Any = type(backend)
     if issubclass(kind, _Discreet):
         return backend
-    # Made for each use, which takes less than a microsecond: Celery before 5.7 has a backend for
+    # Made for each use, which takes a microsecond: Celery before 5.7 has a backend for
     # each thread.
     made: Any = object.__new__(_discreet_class(kind))
     made.__dict__ = backend.__dict__
