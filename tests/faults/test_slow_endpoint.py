@@ -107,10 +107,10 @@ def test_a_batch_whose_refusals_are_slow_is_delivered_once(tmp_path, pool):
 def test_a_retry_that_has_waited_has_less_time(tmp_path):
     """Its message has been in the worker's hands since before its backoff, which counts as well."""
     names = [f"v-{n}" for n in range(16)]
-    quick = {**QUICK, "retry_backoff": 3, "retry_backoff_max": 3}
-    with Line(tmp_path, config=config_of(6), request_timeout="0.5,1", **quick) as line:
-        line.collector.script(Answer(503, {"Retry-After": "3"}))
-        line.collector.choose = refusing([names[7]], 0.9)
+    quick = {**QUICK, "retry_backoff": 3, "retry_backoff_max": 4.5}
+    with Line(tmp_path, config=config_of(6), request_timeout="0.3,0.9", **quick) as line:
+        line.collector.script(Answer(503, {"Retry-After": "5"}))
+        line.collector.choose = refusing([names[7]], 0.8)
         for _ in range(2):
             line.work("-c", "1")
         publish(line, batch_of(*names))
