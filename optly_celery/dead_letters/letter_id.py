@@ -27,11 +27,13 @@ def shown(raw: bytes) -> str:
 
 def is_long(text: str) -> bool:
     """Whether this stands for an id that has to be looked for."""
-    return _LONG.fullmatch(text) is not None
+    return text.startswith("long-") and _LONG.fullmatch(text) is not None
 
 
 def meant(text: str) -> bytes:
     """The id that `shown` gave this text for, or that somebody has typed as it is."""
     typed = text.encode(errors="surrogatepass")
+    if typed[:1] != b"_":
+        return typed
     raw = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), typed[1:])
     return raw if shown(raw) == text else typed
