@@ -57,6 +57,9 @@ logger = logging.getLogger(__name__)
     acks_late=True,
     reject_on_worker_lost=True,
     acks_on_failure_or_timeout=True,  # when kept as a dead letter: see DeliverRequest
+    acks_on_failure=True,
+    acks_on_timeout=True,
+    retry_on_worker_lost=False,  # Celery's retry knows no headers of ours, and not its end
     ignore_result=True,
     serializer="json",
 )

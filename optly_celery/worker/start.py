@@ -11,7 +11,7 @@ from celery import bootsteps
 
 from ..errors import SettingsError
 from ..runtime.process import runtime_of
-from . import ending
+from . import ending, options
 from .borrowed import FEATURES, PAUSE, RECEIPT, UNREADABLE, missing
 from .ours import before_it_is_added, consumes, warn_of_another
 from .parts import Parts, parts_of

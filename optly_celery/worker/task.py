@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celery import Task
 from celery.exceptions import Reject
 from celery.worker.control import inspect_command
 
@@ -29,6 +28,7 @@ from .borrowed import REQUEST, missing
 from .loop import Loop
 from .message import event_of, first_at, is_due, url_in
 from .ours import consumes
+from .options import AnnotatedTask
 from .parts import Parts, known_parts, parts_of
 from .request import PAUSED, DeliverRequest, DiscreetRequest, GiveBack
 from .results import discreet
@@ -41,7 +41,7 @@ _MOST_PUBLISHING = 8
 _WRONG_S = 30.0  # before what wrong settings keep from being handled is given back
 
 
-class DeliverTask(Task):  # type: ignore[misc]
+class DeliverTask(AnnotatedTask):
     """Base of the deliver task: what a retry carries, and what a person sees of it."""
 
     abstract = True

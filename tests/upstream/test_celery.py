@@ -165,6 +165,18 @@ ROWS = [
         },
     ),
     *rows(
+        "celery.app.task:Task", where="worker/options.py", seen=SEEN,
+        gone="see where annotations are applied now: one such as max_retries ends events early",
+        names={"annotate": ("applies task_annotations",
+                            says("celery.app.task:Task.bind", "cls.annotate()"))},
+    ),
+    *rows(
+        "celery.concurrency", where="worker/options.py", seen=SEEN,
+        gone="refuse --autoscale with the pools of threads and solo by their names",
+        names={"prefork": ("it gets its methods when it starts",
+                           says("celery.concurrency.prefork:TaskPool.on_start", "self.grow"))},
+    ),
+    *rows(
         "celery.app.task", where="worker/readable.py", seen=SEEN,
         gone="name its attributes by hand: a header must not stand for one of them",
         names={"Context": ("a task's request", says("celery.app.trace:build_tracer", "Context("))},

@@ -108,6 +108,8 @@ class AtomicReceipt:
 
     def _room(self: Any) -> int:
         """How many to take now; none until an eighth of the prefetch limit is free."""
+        if "can_consume" in vars(self.qos):
+            return 1  # with --disable-prefetch Celery is to be asked before each message
         limit = self.qos.prefetch_count
         if not limit:
             return _MOST_AT_ONCE
