@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import Task
+from celery import Task, bootsteps
 
-from ..errors import SettingsError
 from ..names import DELIVER_TASK
+from ..runtime.process import runtime_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ _OURS = {
     "routing_key": "optly_queue",
 }
 _GONE = object()
+EX_CONFIG = 78
+"""Exit code of a worker that is set up wrong; sysexits.h calls it so."""
 
 
 class AnnotatedTask(Task):  # type: ignore[misc]
@@ -56,14 +58,14 @@ class AnnotatedTask(Task):  # type: ignore[misc]
         """As Celery's. It may come to anything, so what is not to be is set back afterwards."""
         before = dict(vars(cls))
         super().annotate()
-        changed = [n for n, value in vars(cls).items() if value is not before.get(n, _GONE)]
-        refused = [name for name in changed if name in before or _is_relied_upon(cls, name)]
-        cls.not_taken = tuple(sorted(set(refused) - _HARMLESS))
-        for name in cls.not_taken:
-            if name in before:
-                setattr(cls, name, before[name])
+        changed = {key for key, value in vars(cls).items() if value is not before.get(key, _GONE)}
+        refused = {key for key in changed if key in before or _is_relied_upon(cls, key)}
+        cls.not_taken = tuple(sorted(refused - _HARMLESS))
+        for key in cls.not_taken:
+            if key in before:
+                setattr(cls, key, before[key])
             else:
-                delattr(cls, name)
+                delattr(cls, key)
 
 
 def _is_relied_upon(cls: type, name: str) -> bool:
@@ -72,29 +74,33 @@ def _is_relied_upon(cls: type, name: str) -> bool:
     return inherited or name in _READ_BY_CELERY or name.startswith("__")
 
 
-def look(consumer: Any) -> None:
-    """Refuse what ends a worker, and warn of what is not taken or has a price.
+class Look(bootsteps.Step):  # type: ignore[misc]
+    """Worker step of the deliver queue: what is set, before there is a pool and once only.
 
     Raises:
-        SettingsError: this worker would not do.
+        SystemExit: the worker would end at the first load.
     """
-    _check_pool(consumer.pool, getattr(consumer.controller, "autoscale", None))
-    _say(consumer.app)
+
+    def __init__(self, worker: Any, autoscale: object = None, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        app = worker.app
+        if runtime_of(app).settings.queue not in app.amqp.queues.consume_from:
+            return
+        if autoscale and not _grows(worker.pool_cls):
+            kind = worker.pool_cls.__module__.rpartition(".")[2]
+            logger.critical(
+                "--autoscale: a pool of this kind (%s) can neither grow nor shrink: give its size "
+                "with -c, or take -P prefork, gevent or eventlet", kind,
+            )  # fmt: skip
+            raise SystemExit(EX_CONFIG)
+        _say(app)
 
 
-def _check_pool(pool: Any, autoscale: object) -> None:
-    if not autoscale:
-        return
+def _grows(pool: type) -> bool:
     from celery.concurrency import prefork  # noqa: PLC0415 - not for every app that imports tasks
 
-    # A prefork pool gets its methods when it starts; the others' autoscaler ends the worker at the
-    # first load.
-    if not (isinstance(pool, prefork.TaskPool) or hasattr(pool, "grow")):
-        name = type(pool).__module__.rpartition(".")[2]
-        raise SettingsError(
-            f"--autoscale: a pool of this kind ({name}) can neither grow nor shrink: give its size "
-            "with -c, or take -P prefork, gevent or eventlet"
-        )
+    # A prefork pool gets its methods when it starts.
+    return issubclass(pool, prefork.TaskPool) or hasattr(pool, "grow")
 
 
 def _say(app: Any) -> None:

@@ -22,7 +22,7 @@ from .told_to_end import between_turns
 
 logger = logging.getLogger(__name__)
 
-_EX_CONFIG = 78
+_EX_CONFIG = options.EX_CONFIG
 
 
 def prepare(app: Any, *, tuning: Iterable[type] = ()) -> bool:
@@ -41,6 +41,7 @@ def prepare(app: Any, *, tuning: Iterable[type] = ()) -> bool:
         runtime.dead_letters  # noqa: B018 - built, and so checked
         ending.watch()
         steps.update((DeliverStep, *tuning))
+        app.steps["worker"].add(options.Look)
         if RECEIPT not in missing():
             from .receive import transport  # noqa: PLC0415 - it could not even be imported
 

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 from celery import Celery
+from celery.concurrency import get_implementation, solo
 
-from optly_celery.errors import SettingsError, TransientDeliveryError
+from optly_celery.errors import TransientDeliveryError
 from optly_celery.names import DELIVER_TASK
 from optly_celery.tasks import deliver
 from optly_celery.worker import options
@@ -213,16 +214,20 @@ def test_no_setting_for_all_tasks_changes_how_an_event_is_held(conf):
     by_default = app.tasks[DELIVER_TASK]
 
     for name in (
-        "acks_late acks_on_failure_or_timeout acks_on_failure acks_on_timeout serializer "
-        "reject_on_worker_lost retry_on_worker_lost ignore_result"
-    ).split():
+        "acks_late", "acks_on_failure_or_timeout", "acks_on_failure", "acks_on_timeout",
+        "serializer", "reject_on_worker_lost", "retry_on_worker_lost", "ignore_result",
+    ):  # fmt: skip
         assert getattr(task, name) == getattr(by_default, name) == getattr(plain, name)
 
 
-def consumer(*, pool=None, autoscale=None, **conf):
+def look(*, pool="solo", autoscale=None, queues="optimizely", **conf):
+    """What a worker of such an app looks at as it starts."""
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.update(conf)
-    return SimpleNamespace(app=app, pool=pool, controller=SimpleNamespace(autoscale=autoscale))
+    app.finalize()
+    app.amqp.queues.select(queues)
+    worker = SimpleNamespace(app=app, pool_cls=get_implementation(pool))
+    return options.Look(worker, autoscale=autoscale, hostname="celery@here")
 
 
 @pytest.mark.parametrize(
@@ -246,37 +251,54 @@ def test_an_option_with_a_price_is_a_warning_by_name(caplog, conf, words):
     """With the setting of ours that does it, where there is one; and else there is none."""
     caplog.set_level(logging.WARNING)
 
-    options.look(consumer(**conf))
+    look(**conf)
 
     said = [r.getMessage() for r in caplog.records if r.name == options.__name__]
     assert len(said) == (words is not None)
     assert all(word in said[0] for word in words or ())
 
 
-def pool_of(name):
-    module = pytest.importorskip(f"celery.concurrency.{name}", exc_type=ImportError)
-    return object.__new__(module.TaskPool)
+@pytest.mark.parametrize("autoscale", ["3", "4,1", "10,0", (4, 1), [10, 0], (2, 2)])
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_pool_that_cannot_grow_is_not_told_to(caplog, pool, autoscale):
+    """Celery's autoscaler would end the worker at the first load."""
+    with pytest.raises(SystemExit) as ended:
+        look(pool=pool, autoscale=autoscale)
+
+    assert ended.value.code == 78
+    (said,) = caplog.records
+    assert "--autoscale" in said.getMessage()
+    assert pool.rstrip("s") in said.getMessage()
 
 
-@pytest.mark.parametrize("autoscale", [(4, 1), [10, 0], (2, 2)])
+class Growing(solo.TaskPool):
+    """A pool of a user's own."""
+
+    def grow(self, n):
+        """Celery's signature."""
+
+
+@pytest.mark.parametrize("autoscale", ["3", "4,1", "10,0", (4, 1), [10, 0], (2, 2)])
 @pytest.mark.parametrize(
-    ("name", "grows"),
-    [("thread", False), ("solo", False), ("prefork", True), ("gevent", True), ("eventlet", True)],
+    "pool", ["prefork", "processes", "gevent", "eventlet", f"{__name__}:Growing"]
 )
-def test_only_a_pool_that_can_grow_may_be_told_to(name, grows, autoscale):
-    """Celery's autoscaler ends the others' worker at the first load."""
-    try:
-        options.look(consumer(pool=pool_of(name), autoscale=autoscale))
-    except SettingsError as exc:
-        assert not grows
-        assert "--autoscale" in str(exc)
-        assert name in str(exc)
-    else:
-        assert grows
+def test_a_pool_that_can_grow_may_be_told_to(pool, autoscale):
+    """Somebody's own as well."""
+    look(pool=pool, autoscale=autoscale)
 
 
 @pytest.mark.parametrize("autoscale", [None, (), 0, ""])
-@pytest.mark.parametrize("name", ["thread", "solo"])
-def test_a_pool_that_is_not_scaled_need_not_grow(name, autoscale):
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_pool_that_is_not_scaled_need_not_grow(pool, autoscale):
     """As most workers are."""
-    options.look(consumer(pool=pool_of(name), autoscale=autoscale))
+    look(pool=pool, autoscale=autoscale)
+
+
+def test_a_worker_of_other_queues_is_left_alone(caplog):
+    """It is none of ours, whatever its options are."""
+    look(
+        pool="threads", autoscale="4,1", queues="other", worker_enable_remote_control=False,
+        task_annotations={"*": {"max_retries": 2}},
+    )  # fmt: skip
+
+    assert caplog.records == []

@@ -1,0 +1,102 @@
+"""Options of Celery's that a person may set: through a real worker, what becomes of events."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from celery.app import defaults
+
+from optly_celery.testing.server import Answer
+
+from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line
+
+needs_disable_prefetch = pytest.mark.skipif(
+    "disable_prefetch" not in defaults.NAMESPACES["worker"], reason="new in Celery 5.6"
+)
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        '{"*": {"max_retries": 2}}',
+        '{"optly_celery.deliver": {"dont_autoretry_for": (Exception,)}}',
+        '{"*": {"retry_kwargs": {"max_retries": 1}, "queue": "elsewhere"}}',
+        '{"*": {"acks_late": False, "expires": 1, "Request": "celery.worker.request:Request"}}',
+    ],
+)
+def test_an_event_outlives_whatever_is_annotated(tmp_path, annotations, pool):
+    """Six attempts, and delivered; the worker says once which names it has not taken."""
+    config = IMPATIENT.replace('": 4', '": 60') + f"task_annotations = {annotations}\n"
+    with Line(tmp_path, config=config, **IMPATIENT_SETTINGS, pause_after=0) as line:
+        worker = line.work("-c", "2", pool=pool)
+        line.collector.script(*[503] * 5)
+        line.dispatch(["u-1"])
+
+        assert line.all_delivered(["u-1"]) == {"u-1": 1}
+        assert len(line.posts("u-1")) == 6
+        assert list(line.dead.list()) == []
+        given = {name for values in eval(annotations).values() for name in values}  # noqa: S307
+        said = [text for text in worker.output().splitlines() if "is not taken" in text]
+        assert len(said) == len(given)
+        assert all(any(f": {name} is not taken" in text for text in said) for name in given)
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+@pytest.mark.parametrize("limits", ["4,1", "3", "10,0"])
+def test_a_pool_that_cannot_grow_is_not_scaled(tmp_path, pool, limits):
+    """Refused before a message is taken, with a sentence; Celery would end at the first load."""
+    with Line(tmp_path) as line:
+        line.dispatch(["u-1"])
+        worker = line.work("--autoscale", limits, pool=pool, wait=False)
+
+        assert worker.process.wait(60) == 78
+        assert "can neither grow nor shrink" in worker.output()
+        assert "Traceback" not in worker.output()
+        assert line.collector.count == 0
+        assert not line.is_empty()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_a_pool_that_can_grow_grows(tmp_path, pool):
+    """As many POSTs at once as it may have."""
+    uuids = [f"u-{n}" for n in range(8)]
+    with Line(tmp_path) as line:
+        line.collector.down = Answer(204, {}, 1.0)
+        worker = line.work("--autoscale", "4,1", pool=pool)
+        line.dispatch(uuids)
+
+        line.all_delivered(uuids)
+        assert "Scaling up" in worker.output()
+
+
+@needs_disable_prefetch
+@pytest.mark.parametrize("how", ["--disable-prefetch", "worker_disable_prefetch"])
+@pytest.mark.parametrize(
+    ("pool", "places"),
+    [("threads", 1), ("threads", 3), ("prefork", 1), ("prefork", 2), ("solo", 1), ("gevent", 4)],
+)
+def test_without_prefetch_a_worker_takes_what_it_has_places_for(tmp_path, pool, places, how):
+    """What waits is for whoever is idle: here no POST is answered until all are under way."""
+    uuids = [f"u-{n}" for n in range(2 * places)]
+    config = f"{how} = True\n" if how[0] == "w" else ""
+    option = [how] if how[0] == "-" else []
+    under_way = threading.Semaphore(0)
+    all_are = threading.Event()
+
+    def answer(*_request):
+        under_way.release()
+        all_are.wait(60)
+
+    with Line(tmp_path, config=config, request_timeout=50, retry_backoff_max=10) as line:
+        line.collector.choose = answer
+        line.dispatch(uuids)
+        for name in ("one@%h", "two@%h"):
+            line.work("-c", str(places), "--prefetch-multiplier", "4", "-n", name, *option,
+                      pool=pool)  # fmt: skip
+        began = [under_way.acquire(timeout=30) for _ in uuids]
+        all_are.set()
+
+        assert all(began)
+        assert line.all_delivered(uuids) == dict.fromkeys(uuids, 1)
