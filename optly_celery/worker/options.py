@@ -12,7 +12,7 @@ from typing import Any
 from celery import Task, bootsteps
 
 from ..names import DELIVER_TASK
-from ..runtime.process import runtime_of
+from .ours import consumes
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Look(bootsteps.Step):  # type: ignore[misc]
     def __init__(self, worker: Any, autoscale: object = None, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
         app = worker.app
-        if runtime_of(app).settings.queue not in app.amqp.queues.consume_from:
+        if not consumes(app):
             return
         if autoscale and not _grows(worker.pool_cls):
             kind = worker.pool_cls.__module__.rpartition(".")[2]

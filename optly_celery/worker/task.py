@@ -27,8 +27,8 @@ from ..runtime.runtime import Runtime
 from .borrowed import REQUEST, missing
 from .loop import Loop
 from .message import event_of, first_at, is_due, url_in
-from .ours import consumes
 from .options import AnnotatedTask
+from .ours import consumes
 from .parts import Parts, known_parts, parts_of
 from .request import PAUSED, DeliverRequest, DiscreetRequest, GiveBack
 from .results import discreet
@@ -63,7 +63,7 @@ class DeliverTask(AnnotatedTask):
 
     @backend.setter
     def backend(self, value: Any) -> None:
-        Task.backend.fset(self, value)
+        AnnotatedTask.backend.fset(self, value)
 
     @property
     def parts(self) -> Parts:
