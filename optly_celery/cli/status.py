@@ -37,7 +37,7 @@ def status(*, as_json: bool, timeout_s: float, worker: str | None) -> None:
     Exits 0 when healthy: broker and dead letter store answer, a worker consumes
             the queue, and no endpoint is paused. Dead letters alone are not
             unhealthy. With --worker: the broker answers, and this worker
-            consumes the queue;
+            consumes the queue, or has remote control off by configuration;
           1 when not;
           3 when the broker does not answer.
     """  # noqa: D301 - click's mark for lines that stay as they are

@@ -23,6 +23,8 @@ from .questions import (
     workers_of,
 )
 
+_OFF = "workers cannot be asked: worker_enable_remote_control is off in this configuration"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
@@ -32,12 +34,14 @@ class Status:
     for their time included; ``unreadable`` what was in the queue and is no message, and waits for
     a worker to keep it as a dead letter; ``parked`` what waits for endpoints that are paused, by
     endpoint. None where the broker is no Redis. ``asked`` is the worker that alone was asked, if
-    one was; of dead letters nothing is known then.
+    one was; of dead letters nothing is known then. ``can_ask`` is whether workers of this
+    configuration answer at all.
     """
 
     broker: str
     queue: str
     asked: str | None = None
+    can_ask: bool = True
     waiting: int | None = None
     unacked: int | None = None
     unreadable: int | None = None
@@ -85,14 +89,17 @@ def verdict(status: Status) -> Verdict:
 
     Dead letters do not make it unhealthy: they are safe, and wait for a person. Nor does an
     endpoint that is away make a worker unhealthy that alone was asked: it does what it should, and
-    whoever restarts it on this verdict would restart all workers for the length of an outage.
+    whoever restarts it on this verdict would restart all workers for the length of an outage. So
+    would whoever restarts one for not answering that has been told not to.
     """
     workers = status.workers or ()
     problems = list(status.unanswered)
     consuming = [worker for worker in workers if worker.consumes]
     blind = [worker.name for worker in consuming if not worker.knows_task]
     if status.workers is not None:
-        if not workers and status.asked:
+        if not workers and not status.can_ask:
+            problems.append(f"no worker answers, and {_OFF}")
+        elif not workers and status.asked:
             problems.append(f"the worker {status.asked} does not answer")
         elif not workers:
             problems.append("no worker answers: start one")
@@ -115,6 +122,8 @@ def verdict(status: Status) -> Verdict:
         problems.extend(f"{name} has paused {host}" for name, host in paused)
     if problems:
         return Verdict(False, "unhealthy: " + "; ".join(problems))
+    if status.workers is None:
+        return Verdict(True, f"unknown: the broker answers, and {_OFF}")
     letters = sum((status.dead_letters or {}).values())
     kept = f"; {counted(letters)} kept for a person" if letters else ""
     waits = "".join(f"; it has paused {host}" for _, host in paused)
@@ -127,28 +136,33 @@ def collect(runtime: Runtime, *, timeout_s: float, worker: str | None = None) ->
 
     Asks nothing more of a broker that has failed to answer, which it has ``timeout_s`` for too.
     With the name of a ``worker``, asks that one alone, returns as soon as it has answered, and
-    leaves out the dead letters: whether they can be kept is not that worker's health.
+    leaves out the dead letters: whether they can be kept is not that worker's health. Where the
+    configuration has remote control off, it is not asked either.
 
     Raises:
         SettingsError: the configuration is wrong.
     """
     queue, dead = runtime.settings.queue, runtime.dead_letters
     broker = broker_address(runtime.app)
+    can_ask = bool(runtime.app.conf.worker_enable_remote_control)
     asked = _Asked()
     with asked.about(f"the broker {broker}"), bounded(runtime.app, timeout_s) as connection:
         connection.default_channel  # noqa: B018 - connects; other ways wait 2 s and try again
         asked.found["waiting"] = waiting(connection, queue)
         asked.found |= beside(connection, queue)
+        names = [worker] if worker else None
         with asked.about("workers could not be asked: the broker"):
-            names = [worker] if worker else None
-            asked.found["workers"] = workers_of(runtime.app, connection, queue, timeout_s, names)
+            if can_ask or names is None:
+                asked.found["workers"] = workers_of(
+                    runtime.app, connection, queue, timeout_s, names
+                )
     if "waiting" in asked.found and not worker:
         try:
             asked.found |= {"dead_letters": dead.count_by_reason(), "expired": dead.expired()}
         except DeadLetterError as exc:
             asked.unanswered.append(f"the dead letter store {exc}")
     return Status(
-        broker=broker, queue=queue, asked=worker,
+        broker=broker, queue=queue, asked=worker, can_ask=can_ask,
         unanswered=tuple(asked.unanswered), **asked.found,
     )  # fmt: skip
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 from celery.app import defaults
 
 from optly_celery.testing.server import Answer
 
 from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line
+from ..support import eventually, stays
 
 needs_disable_prefetch = pytest.mark.skipif(
     "disable_prefetch" not in defaults.NAMESPACES["worker"], reason="new in Celery 5.6"
@@ -78,25 +77,21 @@ def test_a_pool_that_can_grow_grows(tmp_path, pool):
     [("threads", 1), ("threads", 3), ("prefork", 1), ("prefork", 2), ("solo", 1), ("gevent", 4)],
 )
 def test_without_prefetch_a_worker_takes_what_it_has_places_for(tmp_path, pool, places, how):
-    """What waits is for whoever is idle: here no POST is answered until all are under way."""
-    uuids = [f"u-{n}" for n in range(2 * places)]
+    """What waits is for whoever is idle: no POST is answered here, and all are under way."""
     config = f"{how} = True\n" if how[0] == "w" else ""
     option = [how] if how[0] == "-" else []
-    under_way = threading.Semaphore(0)
-    all_are = threading.Event()
+    with Line(tmp_path, config=config, request_timeout=90, retry_backoff_max=10) as line:
+        client = line.broker.client()
 
-    def answer(*_request):
-        under_way.release()
-        all_are.wait(60)
+        def taken():
+            return client.hlen("unacked"), client.llen("optimizely"), line.collector.count
 
-    with Line(tmp_path, config=config, request_timeout=50, retry_backoff_max=10) as line:
-        line.collector.choose = answer
-        line.dispatch(uuids)
-        for name in ("one@%h", "two@%h"):
-            line.work("-c", str(places), "--prefetch-multiplier", "4", "-n", name, *option,
-                      pool=pool)  # fmt: skip
-        began = [under_way.acquire(timeout=30) for _ in uuids]
-        all_are.set()
-
-        assert all(began)
-        assert line.all_delivered(uuids) == dict.fromkeys(uuids, 1)
+        line.collector.down = Answer(204, {}, 80.0)
+        line.dispatch([f"u-{n}" for n in range(2 * places)])
+        for workers in (1, 2):
+            line.work("-c", str(places), "--prefetch-multiplier", "4", "-n", f"w{workers}@%h",
+                      *option, pool=pool)  # fmt: skip
+            held = workers * places
+            wanted = (held, 2 * places - held, held)
+            eventually(lambda wanted=wanted: taken() == wanted, timeout_s=20, what=str(wanted))
+            stays(lambda wanted=wanted: taken() == wanted, for_s=0.5)
