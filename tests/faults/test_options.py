@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from celery.app import defaults
 
 from optly_celery.testing.server import Answer
 
 from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line
+from ..manifests import probe
 from ..support import eventually, stays
 
 needs_disable_prefetch = pytest.mark.skipif(
@@ -95,3 +101,37 @@ def test_without_prefetch_a_worker_takes_what_it_has_places_for(tmp_path, pool, 
             wanted = (held, 2 * places - held, held)
             eventually(lambda wanted=wanted: taken() == wanted, timeout_s=20, what=str(wanted))
             stays(lambda wanted=wanted: taken() == wanted, for_s=0.5)
+
+
+def run(command, line, directory):
+    """Run a command as in the worker's container: its environment and its configuration."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"PATH": path, "POOL": "threads", "OPTLY_BROKER_URL": line.broker.url}
+    return subprocess.run(
+        command, env=env, cwd=directory, capture_output=True, text=True, check=False
+    )
+
+
+def test_no_probe_restarts_a_worker_that_is_not_to_be_asked(tmp_path):
+    """It says so at its start; probes look at the broker, and say what they do not know."""
+    config = "worker_enable_remote_control = False\n"
+    with Line(tmp_path, config=config) as line:
+        worker = line.work("-c", "2")
+        line.dispatch(["u-1"])
+        line.all_delivered(["u-1"])
+        ready, alive = probe("readinessProbe"), probe("livenessProbe")
+
+        assert worker.output().count("worker_enable_remote_control is off") == 1
+        for command in (ready, alive):
+            done = run(command, line, tmp_path)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "unknown: the broker answers" in done.stdout
+            assert "worker_enable_remote_control is off" in done.stdout
+        # A person who asks about the whole line is not told that it is well.
+        whole = run(["optly-celery", "status", "--timeout", "0.3"], line, tmp_path)
+        assert whole.returncode == 1
+        assert "worker_enable_remote_control is off" in whole.stdout
+
+        line.broker.stop()
+        assert run(ready, line, tmp_path).returncode == 3
+        assert run(alive, line, tmp_path).returncode == 0

@@ -51,6 +51,7 @@ def test_events_that_get_delivered_are_healthy(found, text):
     ("found", "says"),
     [
         (status(workers=()), "no worker answers"),
+        (status(workers=(), can_ask=False), "worker_enable_remote_control is off"),
         (status(workers=(ELSEWHERE,)), "no worker consumes the queue optimizely"),
         (status(workers=(PAUSED,)), "celery@d has paused logx.optimizely.com (http_503, paused)"),
         (status(workers=(GOOD, BLIND)), "celery@c would lose events"),
@@ -69,6 +70,15 @@ def test_events_that_do_not_get_delivered_are_unhealthy(found, says):
     assert not verdict(found).healthy
     assert verdict(found).text.startswith("unhealthy: ")
     assert says in verdict(found).text
+
+
+def test_a_worker_that_is_not_to_be_asked_is_not_taken_for_dead():
+    """Whoever restarts it on this verdict would restart one that delivers."""
+    found = verdict(status(workers=None, asked="celery@a", can_ask=False, dead_letters=None))
+
+    assert found.healthy
+    assert found.text.startswith("unknown: the broker answers")
+    assert "worker_enable_remote_control is off" in found.text
 
 
 def test_a_document_holds_status_and_verdict():
