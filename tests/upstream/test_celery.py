@@ -177,6 +177,13 @@ ROWS = [
                            says("celery.concurrency.prefork:TaskPool.on_start", "self.grow"))},
     ),
     *rows(
+        "kombu.transport.virtual.base:QoS", where="worker/receive/receipt.py", seen="Celery 5.7.0",
+        since="celery 5.6", gone="see how Celery does without prefetch now, and take as many",
+        names={"can_consume": ("set anew, where nothing is to be prefetched",
+                               says("celery.worker.consumer.tasks:Tasks.start",
+                                    "channel_qos.can_consume = "))},
+    ),
+    *rows(
         "celery.app.task", where="worker/readable.py", seen=SEEN,
         gone="name its attributes by hand: a header must not stand for one of them",
         names={"Context": ("a task's request", says("celery.app.trace:build_tracer", "Context("))},
