@@ -80,7 +80,7 @@ class DeadLetters(Looking):
                 "redis://:password@host:6379/0, with the password percent-encoded"
             ) from None
         self._max_age_s = max_age_s
-        self._clock = self._server_time if clock is None else clock
+        self._given_clock = clock
         base = f"{key_prefix}optly_celery:dead-letters:"
         self._events, self._facts, self._times = (base + k for k in ("events", "facts", "times"))
         self._expired, self._claims = base + "expired", base + "replaying:"
@@ -172,7 +172,9 @@ class DeadLetters(Looking):
         with self._asking():
             self._redis.delete(self._strikes + task_id)
 
-    def _server_time(self) -> float:
+    def _clock(self) -> float:
+        if self._given_clock is not None:
+            return self._given_clock()
         with self._asking():
             found: Any = self._redis.time()
         return float(found[0] + found[1] / 1e6)
