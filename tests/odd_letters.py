@@ -26,7 +26,10 @@ FACTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Odd:
-    """One letter, by the bytes of its parts; of those that are None there is none."""
+    """One letter, by the bytes of its parts; of those that are None there is none.
+
+    Whether its event is one is not known (None) where Python's version decides that.
+    """
 
     name: str
     id: bytes
@@ -34,7 +37,7 @@ class Odd:
     event: bytes | None
     time: float | None = NOW
     reason: str = "unreadable"
-    is_event: bool = True
+    is_event: bool | None = True
 
 
 def _event(**parts: Any) -> bytes:
@@ -116,10 +119,10 @@ _READABLE = {
     "format": {"summary": '"{0.id} %s %(x)d {{ x }} {% x %}"'},
 }  # fmt: skip
 
-_EVENTS: dict[str, tuple[bytes | None, bool]] = {
+_EVENTS: dict[str, tuple[bytes | None, bool | None]] = {
     "no event": (None, False), "not json": (b"{", False), "no bytes": (b"", False),
     "list": (b"[]", False), "number": (b"5", False), "null": (b"null", False),
-    "deep": (_DEEP, False), "deep params": (_event_with(_DEEP), False),
+    "deep": (_DEEP, False), "deep params": (_event_with(_DEEP), None),
     "not utf-8": (b'{"url": "\xff"}', False), "no params": (b'{"url": "https://h/"}', False),
     "params text": (_event(params="x"), False), "params list": (_event(params=[]), False),
     "params nan": (_event(params={"a": float("nan")}), False),

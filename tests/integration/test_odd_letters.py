@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import subprocess
 import sys
 from io import StringIO
 
@@ -345,6 +347,20 @@ def test_a_worker_logs_an_odd_host_in_one_line(broker, make_worker):
     assert not any(line.startswith("WARNING all is well") for line in worker.output().split("\n"))
     assert not is_obeyed("".join(said))
     assert "deliveries to a\\nWARNING all is well paused" in worker.output()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_another_encoding_shows_every_row(dead, broker, encoding):
+    """What it has no sign for is an escape, not the end of the listing."""
+    keep(dead, 1)
+    write(broker, *ODD)
+    done = subprocess.run(
+        [sys.executable, "-m", "optly_celery", "dead-letters", "list"],
+        env=os.environ | {"OPTLY_BROKER_URL": broker.url, "PYTHONIOENCODING": encoding},
+        capture_output=True, check=True,
+    )  # fmt: skip
+
+    assert len(done.stdout.decode(encoding).splitlines()) == len(ODD) + 2
 
 
 def _by_manage(broker, arguments):
