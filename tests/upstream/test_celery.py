@@ -132,12 +132,6 @@ ROWS = [
     ),
     *rows(
         "celery.app.task:Task", where="worker/task.py", seen=SEEN,
-        gone="see where results are stored: they hold arguments, and so visitors",
-        names={"backend": ("stores results", says("celery.app.trace:build_tracer",
-                                                  "task.backend"))},
-    ),
-    *rows(
-        "celery.app.task:Task", where="worker/task.py", seen=SEEN,
         gone="see what `autoretry_for` and `delay` call now: the policy's wait, the time limit of "
         "publishing and the summary depend on it",
         names={
