@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -44,28 +45,31 @@ class _Later:
         self._theirs = theirs
         self._pid = os.getpid()
         self._waits = getattr(theirs, "__name__", "") == _WAITS_FOR_THREADS
-        self._asked = self._queued = self._done = False
+        self._ends_at = 0.0  # the loop's time to come to it
+        self._queued = self._done = False
         self._nudge = Periodic(self._remind, name="optly_celery-signal")
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:  # a child of a pool, which has the handler by inheritance
             self._theirs(number, frame)
-        elif self._waits and self._is_to_wait(frame) and self._nudge.wake():
-            self._asked = True
-        else:
+        elif not (self._waits and self._is_to_wait(frame) and self._nudge.wake()):
             self._obey()
 
     def _is_to_wait(self, frame: FrameType | None) -> bool:
-        return (_turns() and not self._asked) or _is_logging(frame)
+        now = monotonic()
+        self._ends_at = self._ends_at or now + _LOOP_S
+        # Also when it is said again: in gevent's hub, where a handler may run, nothing can wait.
+        return (_turns() and now < self._ends_at) or _is_logging(frame)
 
     def _remind(self) -> float:
         """In a thread of its own, which a handler may not do: the loop's queue has a lock."""
-        if self._queued or not _turns():
+        if not self._queued and _turns():
+            self._queued = True
+            self._consumer.call_soon(self._obey)
+        elif monotonic() >= self._ends_at or not _turns():
             os.kill(self._pid, self._number)
             return _AGAIN_S
-        self._queued = True
-        self._consumer.call_soon(self._obey)
-        return _LOOP_S
+        return max(_AGAIN_S, self._ends_at - monotonic())
 
     def _obey(self) -> None:
         if self._done:
