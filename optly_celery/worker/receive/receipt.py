@@ -28,11 +28,6 @@ _SAY_AGAIN_S = 60.0
 _ELSEWHERE = ("ReadOnlyError", "MasterDownError", "ClusterDownError", "TryAgainError")
 
 
-def consumes_alone(app: Any, queue: str) -> bool:
-    """Whether the worker of this app consumes this queue, and no other."""
-    return set(app.amqp.queues.consume_from) == {queue}
-
-
 def serve(channel: Any, queue: str) -> None:
     """Set aside beside this queue what cannot be read and does not say where it came from."""
     channel.connection.serves = queue

@@ -22,7 +22,6 @@ from celery.concurrency.thread import TaskPool
 
 from ...broker_errors import in_words
 from ...runtime.process import runtime_of
-from ..receive.receipt import consumes_alone
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class OneCpu(bootsteps.StartStopStep):  # type: ignore[misc]
             and sys.platform == "linux"
             and getattr(sys, "_is_gil_enabled", lambda: True)()
             and isinstance(consumer.pool, TaskPool)
-            and consumes_alone(consumer.app, settings.queue)
+            and set(consumer.app.amqp.queues.consume_from) == {settings.queue}
         )
 
     def start(self, consumer: Any) -> None:
