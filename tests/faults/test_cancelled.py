@@ -22,13 +22,17 @@ SIGNALS = {
     "TERM remapped": ["SIGTERM"],
     "TERM remapped, twice": ["SIGTERM", "SIGTERM"],
 }
-SOFT_S = [0.0, 1.0]
 HERE = ("gevent", "QUIT", 0.0), ("gevent", "TERM remapped, twice", 1.0)
 CASES = [
     pytest.param(pool, told, soft_s, marks=() if (pool, told, soft_s) in HERE else pytest.mark.slow)
-    for pool in ("threads", "prefork", "solo", "gevent")
+    for pool, soft_s in [
+        ("threads", 0.0),
+        ("prefork", 0.0),
+        ("solo", 1.0),
+        ("gevent", 0.0),
+        ("gevent", 1.0),
+    ]
     for told in SIGNALS
-    for soft_s in SOFT_S
 ]
 
 

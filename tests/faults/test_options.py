@@ -21,7 +21,9 @@ needs_disable_prefetch = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize(
+    "pool", ["threads", *(pytest.param(p, marks=pytest.mark.slow) for p in ("prefork", "solo"))]
+)
 @pytest.mark.parametrize(
     "annotations",
     [

@@ -19,7 +19,10 @@ from ..line import Line, batch_of, uuids_in
 from ..support import US_URL, eventually
 from ..unit.deliver.raw_server import RawServer, drip
 
-POOLS = ["threads", "prefork", "solo", "gevent"]
+POOLS = [
+    "threads",
+    *(pytest.param(p, marks=pytest.mark.slow) for p in ("prefork", "solo", "gevent")),
+]
 TAKEN = b"HTTP/1.1 204 No Content\r\n\r\n"
 SLACK_S = 15.0  # a busy machine, and the worker's own end
 PREFORK_S = 30.0
