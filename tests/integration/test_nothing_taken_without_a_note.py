@@ -8,9 +8,10 @@ import time
 
 import pytest
 from kombu import Connection, Exchange, Queue
+from redis.exceptions import ResponseError
 
 from optly_celery.worker.pause import parking
-from optly_celery.worker.receive import scripts
+from optly_celery.worker.receive import notes, scripts
 from optly_celery.worker.receive.scripts import ASIDE
 
 from ..support import Broker
@@ -65,7 +66,7 @@ def test_a_list_of_another_type_keeps_no_other_priority_waiting(broker, client):
         assert client.hlen("unacked") == 5
 
 
-@pytest.mark.parametrize("command", ["hset", "zadd", "rpop", "zrem", "lindex", "time", "eval"])
+@pytest.mark.parametrize("command", ["hsetnx", "zadd", "rpop", "zrem", "lindex", "time", "eval"])
 def test_a_user_who_may_not_do_that_loses_no_message(broker, client, command, caplog):
     """Nothing of the step is left: neither a message out of the queue nor a note without one."""
     publish(broker, *range(5))
@@ -84,6 +85,23 @@ def test_a_user_who_may_not_do_that_loses_no_message(broker, client, command, ca
         taker.channel._not_before_s = 0.0
         taker.drain(lambda: len(taker.messages) == 10)
         assert sorted(taker.bodies()) == list(range(10))
+
+
+def test_a_step_that_is_asked_for_twice_takes_once(broker, client):
+    """redis-py sends a command again when its answer was lost: no note may cover another."""
+    publish(broker, *range(6))
+    with Taker(broker.url, prefetch=2, visibility_timeout=60) as taker:
+        keys = (*notes.keys_of(taker.channel), LIST, QUEUE)
+        arguments = notes.arguments(QUEUE, "the same.", 3)
+
+        items, _ = scripts.run(taker.channel, scripts.TAKE, keys, *arguments)
+        with pytest.raises(ResponseError, match="given out before"):
+            scripts.run(taker.channel, scripts.TAKE, keys, *arguments)
+
+        assert [json.loads(item)["body"] for item in items] == [
+            json.loads(note)[0]["body"] for _, note in sorted(client.hgetall("unacked").items())
+        ]
+        assert (client.llen(QUEUE), client.zcard("unacked_index")) == (3, 3)
 
 
 def test_messages_with_one_tag_do_not_overwrite_each_other(broker, client):

@@ -77,6 +77,7 @@ class AtomicReceipt:
         if len(queues) != 1 or queues[0] in self._no_ack_queues or not self.ack_emulation:
             has_acks = self.ack_emulation and not self._no_ack_queues.intersection(queues)
             self.asked = ("BRPOP", "", 0) if has_acks else None
+            self._brpop_sent_at = monotonic()  # which kombu before 5.7 does not note
             super()._brpop_start(timeout)  # type: ignore[misc]
             return
         if monotonic() < self._not_before_s:

@@ -20,7 +20,8 @@ MOST_BYTES = 64 * 1024 * 1024
 # ARGV: how many at most, the queue as JSON, what tags begin with, the most bytes.
 # Nothing is read of a message here: a second reader would have another idea of what can be read. It
 # is noted in kombu's own form, under a tag that no other has, and as if it had been published to
-# this queue by name: there it is given back, whatever its sender wrote.
+# this queue by name: there it is given back, whatever its sender wrote. A client that did not get
+# its answer may ask again, with the same tags: then nothing is taken.
 TAKE = """
 local taken, aside, trouble = {}, 0, nil
 local now = redis.call('TIME')
@@ -32,22 +33,28 @@ for i = 4, #KEYS do
       if message then trouble = message end
       break
     end
-    local tag = ARGV[3] .. #taken
+    local tag, known = ARGV[3] .. #taken, false
     local ok, why = pcall(function()
       redis.call('ZREM', KEYS[2], '')
       if #message > tonumber(ARGV[4]) then
         redis.call('RPOPLPUSH', KEYS[i], KEYS[3])
         aside = aside + 1
       else
-        redis.call('HSET', KEYS[1], tag, '[' .. message .. ', "", ' .. ARGV[2] .. ']')
+        local note = '[' .. message .. ', "", ' .. ARGV[2] .. ']'
+        if redis.call('HSETNX', KEYS[1], tag, note) == 0 then
+          known = true
+          error('ERR these tags were given out before')
+        end
         redis.call('ZADD', KEYS[2], at, tag)
         redis.call('RPOP', KEYS[i])
         taken[#taken + 1] = message
       end
     end)
     if not ok then
-      redis.pcall('HDEL', KEYS[1], tag)
-      redis.pcall('ZREM', KEYS[2], tag)
+      if not known then
+        redis.pcall('HDEL', KEYS[1], tag)
+        redis.pcall('ZREM', KEYS[2], tag)
+      end
       trouble = type(why) == 'table' and why or redis.error_reply(why)
       break
     end
