@@ -341,7 +341,7 @@ def _inspect(line):
 
 def _paused(line):
     """What the one worker says that it has paused."""
-    return _ask(line, "optimizely_pauses") or []
+    return [told for told in _ask(line, "optimizely_pauses") or [] if "host" in told]
 
 
 def _ask(line, command):
