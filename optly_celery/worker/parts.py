@@ -45,7 +45,7 @@ class Parts:
         """How long to wait where the retry policy has nothing to say: not longer than a backoff, so
         that the visibility timeout is not reached."""
         self.unreadable = Unreadable(
-            consumer, self.loop, dead, queue=queue, give_back_s=self.give_back_s
+            consumer, self.loop, dead, self.suspects, queue=queue, give_back_s=self.give_back_s
         )
         self.set_aside = SetAside(consumer, self.loop, dead, queue=queue)
         self._late_after_s = runtime.longest_task_s + runtime.longest_post_s

@@ -163,7 +163,7 @@ class DeliverRequest(DiscreetRequest):
             self._parts.suspects.end(self, "killed_worker")
         elif isinstance(exc, _CELERY_KNOWS):
             super().on_failure(exc_info, send_failed_event, ok)
-        elif self._parts.suspects.strike(self) >= MOST_DEATHS:
+        elif self._parts.suspects.strike(self.id) >= MOST_DEATHS:
             self._parts.suspects.end(self, "unexpected_error")
         else:
             self.give_back(type(exc).__name__)

@@ -49,7 +49,7 @@ class Suspects:
         # Before the note is made: other greenlets come here while that waits for Redis.
         self._current, self._noted[request] = request, 0
         # The first death was not noted: nobody was suspected yet.
-        self._noted[request] = self.strike(request, least=1)
+        self._noted[request] = self.strike(request.id, least=1)
         if self._noted[request] > MOST_DEATHS:
             self._current = None
             del self._noted[request]
@@ -60,16 +60,22 @@ class Suspects:
     def deaths(self, request: Any) -> int:
         """How many died of this request by now, a child of the pool having died a moment ago."""
         known = self._noted.get(request)
-        return self.strike(request) if known is None else known
+        return self.strike(request.id) if known is None else known
 
-    def strike(self, request: Any, *, least: int = 0) -> int:
-        """Note what may be this request's fault, and how often; 0 when that cannot be noted."""
+    def strike(self, name: str, *, least: int = 0) -> int:
+        """Note what may be this task's fault, and how often; 0 when that cannot be noted."""
         try:
-            return self._dead.strike(request.id, least=least)
+            return self._dead.strike(name, least=least)
         except DeadLetterError as exc:
-            name = printable(request.id)
-            logger.warning("%s: its worker's death could not be noted: %s", name, exc)
+            logger.warning("%s: it could not be noted: %s", printable(name), exc)
             return 0
+
+    def unstrike(self, name: str) -> None:
+        """Take such notes away."""
+        try:
+            self._dead.forgive(name)
+        except DeadLetterError as exc:
+            logger.info("%s: its note stays until it expires: %s", printable(name), exc)
 
     def forgive(self, request: Any) -> None:
         """What was suspected has lived through an attempt."""
@@ -77,10 +83,7 @@ class Suspects:
             return
         if self._current is request:
             self._current = None
-        try:
-            self._dead.forgive(request.id)
-        except DeadLetterError as exc:
-            logger.info("%s: its note stays until it expires: %s", printable(request.id), exc)
+        self.unstrike(request.id)
 
     def end(self, request: Any, reason: str) -> None:
         """Keep a request's event, or its message where that is none, and ack; else give it back."""

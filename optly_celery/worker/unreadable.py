@@ -15,7 +15,7 @@ from . import ending, readable
 from .loop import Loop
 from .message import kept_message, name_of
 from .receive import origin
-from .suspects import MOST_DEATHS
+from .suspects import MOST_DEATHS, Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,19 @@ class Unreadable:
     """
 
     def __init__(
-        self, consumer: Any, loop: Loop, dead: DeadLetters, *, queue: str, give_back_s: float
+        self,
+        consumer: Any,
+        loop: Loop,
+        dead: DeadLetters,
+        suspects: Suspects,
+        *,
+        queue: str,
+        give_back_s: float,
     ) -> None:
         self._consumer = consumer
         self._loop = loop
         self._dead = dead
+        self._suspects = suspects
         self._queue = queue
         self._give_back_s = give_back_s
 
@@ -77,7 +85,7 @@ class Unreadable:
         note = f"reading:{name_of(message)}" if swept else ""
         # From the first byte of its body: reading may be what its worker has died of, more than
         # once; and nobody was suspected at its first death.
-        if swept and self._strike(note, least=1) > MOST_DEATHS:
+        if swept and self._suspects.strike(note, least=1) > MOST_DEATHS:
             self._end(message, "killed_worker")
             return False
         try:
@@ -87,7 +95,7 @@ class Unreadable:
             return False
         finally:
             if swept:
-                self._forgive(note)
+                self._suspects.unstrike(note)
         return True
 
     def _fail(self, message: Any, exc: Exception) -> None:
@@ -98,25 +106,12 @@ class Unreadable:
             return
         # Without its text, which may quote the message.
         logger.error("%s could not be received (%s)", name, type(exc).__name__)
-        if self._strike(name) >= MOST_DEATHS:
+        if self._suspects.strike(name) >= MOST_DEATHS:
             self._end(message, "unexpected_error")
-            self._forgive(name)
+            self._suspects.unstrike(name)
         elif not message.acknowledged:
             again = functools.partial(self._loop.give_back, message, name)
             self._loop.later(self._give_back_s, again)
-
-    def _strike(self, note: str, *, least: int = 0) -> int:
-        try:
-            return self._dead.strike(note, least=least)
-        except DeadLetterError as exc:
-            logger.warning("%s: its worker's death could not be noted: %s", note, exc)
-            return 0
-
-    def _forgive(self, note: str) -> None:
-        try:
-            self._dead.forgive(note)
-        except DeadLetterError as exc:
-            logger.info("%s: its note stays until it expires: %s", note, exc)
 
     def _keep_instead(self, name: str, reason: str, position: int) -> None:
         celerys_way = getattr(self._consumer, name)

@@ -25,6 +25,7 @@ class Swept:
     """A request that a dead worker left."""
 
     def __init__(self):
+        self.id = "t-1"
         self.request_dict = {SWEPT_HEADER: True}
 
 
@@ -37,7 +38,7 @@ class Slow(Suspects):
         self.meanwhile = None
         self.kept = []
 
-    def strike(self, request, *, least=0):  # noqa: ARG002 - as it is
+    def strike(self, name, *, least=0):  # noqa: ARG002 - as it is
         if self.meanwhile is not None:
             call, self.meanwhile = self.meanwhile, None
             call()

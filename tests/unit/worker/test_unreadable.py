@@ -7,6 +7,7 @@ import pytest
 from optly_celery.names import SWEPT_HEADER
 from optly_celery.worker.loop import Loop
 from optly_celery.worker.receive import origin
+from optly_celery.worker.suspects import Suspects
 from optly_celery.worker.unreadable import Unreadable
 
 from .doubles import QUEUE, Channel, Consumer, Letters, a_message, an_app
@@ -24,10 +25,16 @@ def letters():
     return Letters()
 
 
+def guard_of(consumer, letters):
+    loop = Loop(consumer)
+    suspects = Suspects(letters, loop)
+    return Unreadable(consumer, loop, letters, suspects, queue=QUEUE, give_back_s=7.0)
+
+
 @pytest.fixture
 def consumer(letters):
     made = Consumer(an_app())
-    Unreadable(made, Loop(made), letters, queue=QUEUE, give_back_s=7.0).install()
+    guard_of(made, letters).install()
     return made
 
 
@@ -146,7 +153,7 @@ class Raising:
 def test_what_celery_raises_ends_no_worker_and_is_kept_in_the_end(consumer, letters, caplog, exc):
     """It is given back twice, with a wait; at the third time a person is to see it."""
     consumer.connection_errors = (ConnectionError, KeyError)
-    guard = Unreadable(consumer, Loop(consumer), letters, queue=QUEUE, give_back_s=7.0)
+    guard = guard_of(consumer, letters)
     words = []
     for _ in range(3):
         message = a_message()
@@ -165,7 +172,7 @@ def test_what_celery_raises_ends_no_worker_and_is_kept_in_the_end(consumer, lett
 
 def test_a_lost_connection_is_for_celery_to_see(consumer, letters):
     """Or the worker would not connect again."""
-    guard = Unreadable(consumer, Loop(consumer), letters, queue=QUEUE, give_back_s=7.0)
+    guard = guard_of(consumer, letters)
 
     with origin.receiving(QUEUE), pytest.raises(ConnectionResetError):
         guard.receive(Raising(ConnectionResetError()), a_message())
