@@ -84,7 +84,8 @@ class _Later:
 
 def _turns() -> bool:
     """Whether the loop does: not any more, once it has been told to stop."""
-    return state.should_stop in (None, False)
+    stop = state.should_stop  # the exit code, and 0 is one
+    return stop is None or stop is False
 
 
 def _is_logging(frame: FrameType | None) -> bool:

@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-from optly_celery.names import DELIVER_TASK, ENQUEUED_AT_HEADER, REFUSED_HEADER, SWEPT_HEADER
+from optly_celery.names import (
+    DELIVER_TASK,
+    ENQUEUED_AT_HEADER,
+    PARTS_HEADER,
+    RECEIVED_AT_HEADER,
+    REFUSED_HEADER,
+    SWEPT_HEADER,
+)
 
 from ..support import US_URL, params_of
 
@@ -34,7 +41,7 @@ HEADERS = [
     "errbacks", "chain", "chord", "is_eager", "called_directly", "delivery_info", "get", "update",
     "headers", "hostname", "reply_to", "correlation_id", "properties", "args", "kwargs",
     "_protected", ENQUEUED_AT_HEADER, REFUSED_HEADER,
-    SWEPT_HEADER,
+    SWEPT_HEADER, PARTS_HEADER, RECEIVED_AT_HEADER,
 ]  # fmt: skip
 PROPERTIES = [
     "body_encoding", "delivery_info", "delivery_tag", "delivery_mode", "priority", "reply_to",

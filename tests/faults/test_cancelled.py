@@ -11,7 +11,7 @@ import pytest
 from optly_celery.testing.server import Answer
 
 from ..line import Line
-from ..support import eventually, stays
+from ..support import eventually
 
 SIGNALS = {
     "QUIT": ["SIGQUIT"],
@@ -55,9 +55,10 @@ def test_what_was_cancelled_is_neither_acked_nor_told_to_have_succeeded(
         line.dispatch(events)
         eventually(lambda: len(line.collector.received) >= under_way)
         for name in SIGNALS[told]:
+            said = len(worker.output())
             with contextlib.suppress(ProcessLookupError):
                 worker.signal(signal.Signals[name])
-            stays(lambda: True, for_s=0.3)  # one by one, as a person presses a key
+            eventually(lambda n=said: worker.process.poll() is not None or len(worker.output()) > n)
         worker.process.wait(30)
         sent = {e["uuid"] for e in watch.heard if e["type"] == "task-succeeded"}
         acked = len(events) - left_in(line)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 
 import pytest
 
-from optly_celery.names import DELIVER_TASK
 from optly_celery.testing.server import Answer
 
 from ..line import IMPATIENT, IMPATIENT_SETTINGS, Line, uuids_in
 from ..support import US_URL, eventually, params_of
+from .odd import envelope
 
 POOLS = ["threads", "prefork", "solo", "gevent"]
 
@@ -102,23 +101,13 @@ NO_BODY = object()
 READABLE = [[US_URL, "POST", params_of()], {}, None]
 
 
-def _message(line, body, **headers):
+def _message(body, **headers):
     """A message as a program of any language may put it into the queue."""
-    whole = {}
-    if body is not NO_BODY:
-        raw = body if isinstance(body, (bytes, str)) else json.dumps(body)
-        raw = raw if isinstance(raw, bytes) else raw.encode()
-        whole["body"] = base64.b64encode(raw).decode()
-    return whole | {
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": {"id": "the-task", "task": DELIVER_TASK, "lang": "go", **headers},
-        "properties": {
-            "body_encoding": "base64",
-            "delivery_info": {"exchange": "", "routing_key": "optimizely"},
-            "delivery_tag": "the-tag",
-        },
-    }
+    if body is NO_BODY:
+        whole = envelope(None, **headers)
+        del whole["body"]
+        return whole
+    return envelope(body.encode() if isinstance(body, str) else body, **headers)
 
 
 UNREADABLE = {
@@ -154,7 +143,7 @@ def test_a_message_that_cannot_be_read_is_kept_as_it_is(patient_line, pool):
     worker = line.work("-c", "1", pool=pool)
     client = line.broker.client()
     for name, (parts, reason) in UNREADABLE.items():
-        message = _message(line, **parts)
+        message = _message(**parts)
         client.lpush("optimizely", json.dumps(message))
         eventually(lambda: list(line.dead.list()) and line.is_empty(), what=name)
         (letter,) = line.dead.list()
