@@ -222,6 +222,37 @@ def test_a_message_goes_back_to_the_queue_that_it_came_from(broker, client):
     assert client.llen(QUEUE) == 1
 
 
+@pytest.mark.parametrize("queue", ['a "b", "c"]', "é\u2028", "back\\slash", "a b", "%s"])
+def test_a_message_goes_back_whatever_its_queue_is_called(broker, client, queue):
+    """The note names it, as JSON does."""
+    publish(broker, 1, queue=queue)
+    with Taker(broker.url, queue, visibility_timeout=60) as taker:
+        taker.drain(lambda: taker.messages)
+        taker.messages[0].reject(requeue=True)
+        taker.drain(lambda: len(taker.messages) == 2)
+    assert client.llen(queue) == 1
+
+
+def test_what_was_noted_anew_meanwhile_is_somebody_elses(broker, client, monkeypatch):
+    """kombu keeps a message's tag: another may have given it back and taken it again."""
+    publish(broker, 1)
+    with Taker(broker.url, visibility_timeout=60) as taker:
+        taker.drain(lambda: taker.messages)
+        tag = taker.messages[0].delivery_tag
+        read, anew = notes.reading.note_of, b'[{"properties": {}}, "", "optimizely"]'
+
+        def read_and_be_late(text):
+            client.hset("unacked", tag, anew)
+            return read(text)
+
+        monkeypatch.setattr(notes.reading, "note_of", read_and_be_late)
+        notes.restore(taker.channel, tag, queue=QUEUE)
+        monkeypatch.undo()
+
+        assert client.llen(QUEUE) == 0
+        assert client.hget("unacked", tag) == anew
+
+
 @pytest.mark.parametrize("priority", [0, "9", None, [1], {"a": 1}, float("inf"), 10**400, "x"])
 def test_any_priority_comes_back(broker, client, priority):
     """kombu cannot make a list of some of them."""
