@@ -149,14 +149,14 @@ def _send(line, end, ignore_result):
     args = [US_URL, "POST", _params(end, "ours")]
     deliver.apply_async(args, task_id=f"{end}-ours", **limits, **options)
     client = line.broker.client()
-    client.lpush("optimizely", json.dumps(_from_elsewhere(line, end, limits, options)))
+    client.lpush("optimizely", json.dumps(_from_elsewhere(end, limits, options)))
 
 
-def _from_elsewhere(line, end, limits, options):
+def _from_elsewhere(end, limits, options):
     """As a program in another language may send it: without a summary, with stamps."""
     params = json.dumps(_params(end, "theirs"))
     return message_of(
-        line, [[], {"url": US_URL, "verb": "POST", "params": params}, None],
+        [[], {"url": US_URL, "verb": "POST", "params": params}, None],
         id=f"{end}-theirs", timelimit=[limits.get("time_limit"), limits.get("soft_time_limit")],
         stamped_headers=["who"], stamps={"who": [f"jane-{end}"]}, **options,
     )  # fmt: skip
