@@ -14,23 +14,14 @@ from optly_celery.worker.pause import parking
 from optly_celery.worker.receive import notes, scripts
 from optly_celery.worker.receive.scripts import ASIDE
 
-from ..support import Broker
 from .test_redis_transport import QUEUE, Taker, publish
 
 LIST = ASIDE % QUEUE
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    made = Broker(tmp_path_factory.mktemp("broker"))
-    yield made
-    made.stop()
-
-
 @pytest.fixture
 def client(broker):
     with contextlib.closing(broker.client()) as client:
-        client.flushall()
         yield client
         client.acl_setuser("default", commands=["+@all"], enabled=True, nopass=True)
 

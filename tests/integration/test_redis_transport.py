@@ -22,24 +22,16 @@ from optly_celery.names import SWEPT_HEADER
 from optly_celery.worker.receive.scripts import ASIDE
 from optly_celery.worker.receive.transport import Channel, Transport, choose
 
-from ..support import Broker, eventually
+from ..support import eventually
 
 TRANSPORT = "optly_celery.consumer.redis_transport:Transport"
 QUEUE = "optimizely"
 OPTIONS = {"visibility_timeout": 1, "unacked_restore_interval": 0.2, "unacked_restore_throttle": 1}
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    made = Broker(tmp_path_factory.mktemp("broker"))
-    yield made
-    made.stop()
-
-
 @pytest.fixture
 def client(broker):
     with contextlib.closing(broker.client()) as client:
-        client.flushall()
         yield client
 
 
